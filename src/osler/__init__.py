@@ -1,0 +1,1 @@
+"""Osler: the MedGemma system, where the data is."""

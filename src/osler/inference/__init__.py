@@ -1,0 +1,1 @@
+"""Generation: a runner, a cache, sampling and streaming."""

@@ -1,0 +1,1 @@
+"""Bytes to typed records: pictures and DICOM."""

@@ -1,0 +1,1 @@
+"""Records and messages to model input: display values, pixels, token ids."""

@@ -1,0 +1,1 @@
+"""What users do with a model: ask, chat, embed, classify."""
