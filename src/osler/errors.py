@@ -1,0 +1,71 @@
+"""Every error that Osler raises on purpose.
+
+    OslerError
+    ├── InputError               what the user handed in cannot be used
+    │   ├── UnreadableFileError  empty, a folder, not there, not what its name says
+    │   ├── DicomError           a DICOM object without usable pixels, or malformed
+    │   ├── UnsupportedError     well-formed, but of a kind that Osler does not handle
+    │   └── PromptError          messages, questions or arguments that make no prompt
+    ├── ModelNotFoundError       no model by that name, in that folder or on the hub
+    ├── CheckpointError          a folder that does not hold the model that it says
+    │   ├── CorruptFileError     truncated, a broken header, a pickle
+    │   ├── MissingKeyError      weights that the configuration asks for
+    │   ├── UnusedKeyError       weights that nothing asks for
+    │   └── ShapeMismatchError   weights of another shape
+    └── GenerationCancelledError the caller cancelled before the answer's end
+
+Messages are one line and name the file and the reason. They never hold patient data: no values of
+DICOM attributes other than those that describe the pixels, no text of a record.
+"""
+
+
+class OslerError(Exception):
+    """Base of all; the command line prints it in one line and exits with 1."""
+
+
+class InputError(OslerError):
+    """What the user handed in cannot be used."""
+
+
+class UnreadableFileError(InputError):
+    """A file that is not there, is empty, is a folder, or is not what its name says."""
+
+
+class DicomError(InputError):
+    """A DICOM object that is malformed or has no usable pixels."""
+
+
+class UnsupportedError(InputError):
+    """Well-formed input of a kind that Osler does not handle."""
+
+
+class PromptError(InputError):
+    """Messages or arguments that make no prompt for this model."""
+
+
+class ModelNotFoundError(OslerError):
+    """No model by that name, in that folder, or on the hub."""
+
+
+class CheckpointError(OslerError):
+    """A folder that does not hold the model that its configuration describes."""
+
+
+class CorruptFileError(CheckpointError):
+    """A weight file that is truncated, has a broken header, or is a pickle."""
+
+
+class MissingKeyError(CheckpointError):
+    """Weights that the configuration asks for and no file holds."""
+
+
+class UnusedKeyError(CheckpointError):
+    """Weights in a file that nothing in the model asks for."""
+
+
+class ShapeMismatchError(CheckpointError):
+    """Weights of another shape than the configuration's."""
+
+
+class GenerationCancelledError(OslerError):
+    """The caller cancelled before the answer was complete."""
