@@ -12,6 +12,7 @@
     │   ├── MissingKeyError      weights that the configuration asks for
     │   ├── UnusedKeyError       weights that nothing asks for
     │   └── ShapeMismatchError   weights of another shape
+    ├── NonFiniteError           a model that gives NaN or infinite scores
     └── GenerationCancelledError the caller cancelled before the answer's end
 
 Messages are one line and name the file and the reason. They never hold patient data: no values of
@@ -65,6 +66,10 @@ class UnusedKeyError(CheckpointError):
 
 class ShapeMismatchError(CheckpointError):
     """Weights of another shape than the configuration's."""
+
+
+class NonFiniteError(OslerError):
+    """A model's scores are NaN or infinite, as where float16 overflows."""
 
 
 class GenerationCancelledError(OslerError):
