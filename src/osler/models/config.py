@@ -229,8 +229,8 @@ def _nano_vision() -> VisionConfig:
 def medgemma_nano() -> MedGemmaConfig:
     """The demonstration decoder that ships in `weights/`; 49 image tokens, 8 k pieces."""
     text = TextConfig(
-        hidden_size=320,
-        intermediate_size=1280,
+        hidden_size=256,
+        intermediate_size=1024,
         num_hidden_layers=6,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -63,6 +63,39 @@ class MedGemma(nn.Module):
         soft: Tensor = self.multi_modal_projector(self.vision_tower(pixels_NCSS))
         return soft
 
+    def hidden(
+        self,
+        ids_BL: Tensor,
+        *,
+        pixels_NCSS: Tensor | None = None,
+        soft_NTD: Tensor | None = None,
+        attention_mask_BL: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Run the decoder without its head; arguments and errors are those of `forward`.
+
+        Returns:
+            (B, L, D) after the final norm.
+        """
+        is_image_BL = ids_BL == self.config.image_token_id
+        if pixels_NCSS is not None:
+            soft_NTD = self.embed_images(pixels_NCSS)
+        # The image token may lie beyond the embedding table; its row is overwritten below.
+        x_BLD = self.language_model.embed(ids_BL.masked_fill(is_image_BL, self.config.pad_token_id))
+        given = 0 if soft_NTD is None else soft_NTD.shape[0] * soft_NTD.shape[1]
+        if (expected := int(is_image_BL.sum())) != given:
+            raise ValueError(f"{expected} image tokens for {given} image embeddings")
+        if soft_NTD is not None:
+            soft = soft_NTD.flatten(0, 1).to(x_BLD.dtype)
+            x_BLD = x_BLD.masked_scatter(is_image_BL[..., None], soft)
+        seen_B = cache.image_tokens_B if cache else torch.zeros_like(ids_BL[:, 0])
+        block_BL = image_blocks(is_image_BL, self.config.mm_tokens_per_image, seen_B)
+        real_BL = torch.ones_like(is_image_BL)
+        if attention_mask_BL is not None:
+            real_BL = attention_mask_BL.bool()
+        out: Tensor = self.language_model(x_BLD, real_BL, block_BL, cache)
+        return out
+
     def forward(
         self,
         ids_BL: Tensor,
@@ -89,23 +122,13 @@ class MedGemma(nn.Module):
         Raises:
             ValueError: image tokens and images do not match in number.
         """
-        is_image_BL = ids_BL == self.config.image_token_id
-        if pixels_NCSS is not None:
-            soft_NTD = self.embed_images(pixels_NCSS)
-        # The image token may lie beyond the embedding table; its row is overwritten below.
-        x_BLD = self.language_model.embed(ids_BL.masked_fill(is_image_BL, self.config.pad_token_id))
-        given = 0 if soft_NTD is None else soft_NTD.shape[0] * soft_NTD.shape[1]
-        if (expected := int(is_image_BL.sum())) != given:
-            raise ValueError(f"{expected} image tokens for {given} image embeddings")
-        if soft_NTD is not None:
-            soft = soft_NTD.flatten(0, 1).to(x_BLD.dtype)
-            x_BLD = x_BLD.masked_scatter(is_image_BL[..., None], soft)
-        seen_B = cache.image_tokens_B if cache else torch.zeros_like(ids_BL[:, 0])
-        block_BL = image_blocks(is_image_BL, self.config.mm_tokens_per_image, seen_B)
-        real_BL = torch.ones_like(is_image_BL)
-        if attention_mask_BL is not None:
-            real_BL = attention_mask_BL.bool()
-        x_BLD = self.language_model(x_BLD, real_BL, block_BL, cache)
+        x_BLD = self.hidden(
+            ids_BL,
+            pixels_NCSS=pixels_NCSS,
+            soft_NTD=soft_NTD,
+            attention_mask_BL=attention_mask_BL,
+            cache=cache,
+        )
         if last_only:
             x_BLD = x_BLD[:, -1:]
         return self.language_model.logits(x_BLD)

@@ -1,0 +1,1 @@
+"""The training phases and recipes."""
