@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from osler.ingest.image_pack import PackedImage
 from osler.models.medsiglip import MedSiglip, sigmoid_loss
 from osler.models.siglip import VisionTower
-from osler.training.captions import class_key, contrastive_caption
+from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.images import augment
 from osler.training.optim import adamw, cosine, load_state, save_state, set_learning_rate
 
@@ -127,9 +127,9 @@ def train_contrastive(
             optimizer, config.learning_rate * cosine(step, config.steps, config.warmup_steps)
         )
         pixels = augment(squares_N3SS[chosen], [items[i].set_name for i in chosen], generator)
-        ids = tokenize([contrastive_caption(items[i], rng) for i in chosen])
-        names = [keys[i] for i in chosen]
-        match = torch.tensor([[a == b for b in names] for a in names])
+        captions = [contrastive_caption(items[i], rng) for i in chosen]
+        ids = tokenize([text for text, _ in captions])
+        match = torch.tensor([[is_true_of(key, keys[i]) for _, key in captions] for i in chosen])
         kept = config.patches_kept if step < config.steps * (1 - config.full_share) else None
         with torch.autocast("cpu", torch.bfloat16):
             patches = encode_some_patches(model.vision_model, pixels, kept, generator)
