@@ -1,0 +1,1 @@
+"""Evaluation: metrics with their intervals, and what the models are measured on."""
