@@ -72,8 +72,9 @@ class _Section:
         """Refuse a field that asks for something other than what Osler computes."""
         value = self._get(name, None)
         if value is not None and value not in allowed:
+            wanted = " or ".join(map(repr, allowed))
             raise CheckpointError(
-                f"{self.where}: {name} is {value!r}; Osler supports {allowed[0]!r} only"
+                f"{self.where}: {name} is {value!r}; Osler computes {wanted} only"
             )
 
     def _get(self, name: str, default: Any) -> Any:
@@ -103,8 +104,7 @@ def read_medgemma_config(folder: Path) -> MedGemmaConfig:
         CheckpointError: it describes another model, or a variant that Osler does not compute.
     """
     top = _read(folder / CONFIG_FILE)
-    top.must_be("model_type", "gemma3", "gemma3_text")
-    multimodal = "text_config" in top.values or top.values.get("model_type") == "gemma3"
+    multimodal = _model_type(top, "gemma3", "gemma3_text") == "gemma3"
     text = top.section("text_config") if multimodal else top
     text.must_be("model_type", "gemma3_text")
     for section in (top, text):
@@ -136,7 +136,7 @@ def read_medsiglip_config(folder: Path) -> MedSiglipConfig:
         CheckpointError: it describes another model, or a variant that Osler does not compute.
     """
     top = _read(folder / CONFIG_FILE)
-    top.must_be("model_type", "siglip")
+    _model_type(top, "siglip")
     text = top.section("text_config")
     text.must_be("model_type", "siglip_text_model")
     text.must_be("hidden_act", _ACTIVATION)
@@ -226,6 +226,13 @@ def _read(path: Path) -> _Section:
     return _Section(values, str(path))
 
 
+def _model_type(top: _Section, *wanted: str) -> str:
+    found = top.values.get("model_type")
+    if found not in wanted:
+        raise CheckpointError(f"{top.where}: model_type is {found!r}, not {' or '.join(wanted)}")
+    return str(found)
+
+
 def _text_config(text: _Section) -> TextConfig:
     text.must_be("hidden_activation", _ACTIVATION)
     text.must_be("attention_bias", False)
@@ -258,7 +265,7 @@ def _rope(text: _Section) -> dict[str, float]:
         raise CheckpointError(f"{newer.where}: {unknown[0]} is not a kind of layer")
     older = text.section("rope_scaling")
     local, full = newer.section("sliding_attention"), newer.section("full_attention")
-    full = _Section(full.values | older.values, older.where if older.values else full.where)
+    full = _Section({**full.values, **older.values}, older.where if older.values else full.where)
     if _rope_factor(local) != 1:
         raise CheckpointError(f"{local.where}: local layers have no rope scaling")
     return {
