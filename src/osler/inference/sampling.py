@@ -1,0 +1,179 @@
+"""From the scores of one position to one token.
+
+The guard against repetition and the filters mean what the logits processors of `transformers`
+mean, and run in its order. Everything here is float64 on the CPU, so that a sequence draws the
+same tokens wherever the model ran.
+
+Shapes: V vocabulary, L ids so far.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from osler.errors import NonFiniteError, PromptError
+
+BANNED = -math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How to choose tokens, and when to stop.
+
+    Attributes:
+        max_new_tokens: the most tokens to generate, at least 1.
+        temperature: 0 takes the best token always; above 1 flattens the distribution.
+        top_k: keep the k best tokens; 0 keeps all.
+        top_p: keep the fewest best tokens whose probabilities reach this sum, above 0 to 1.
+        min_p: drop tokens less probable than this share of the best one, 0 to 1.
+        repetition_penalty: what the scores of tokens already in prompt or answer are divided by
+            (multiplied, where negative); 1 for none.
+        no_repeat_ngram_size: no run of this many tokens comes twice, counting the prompt; 0 for
+            no such rule.
+        stop: the answer ends before the first of these texts.
+        seed: every prompt's random numbers start from it, alone or in a batch; None for others
+            each time.
+
+    Raises:
+        PromptError: a value outside its range.
+    """
+
+    max_new_tokens: int = 200
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    stop: Sequence[str] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        # Written as what holds rather than what fails, so that a NaN is refused too.
+        ranges = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
+            "temperature": (0 <= self.temperature < math.inf, "finite and at least 0"),
+            "top_k": (self.top_k >= 0, "at least 0"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "finite and above 0"),
+            "no_repeat_ngram_size": (self.no_repeat_ngram_size >= 0, "at least 0"),
+            "stop": (
+                not isinstance(self.stop, str) and all(self.stop),
+                "a list of texts, none of them empty",
+            ),
+            "seed": (self.seed is None or 0 <= self.seed < 2**63, "from 0 to 2**63 - 1"),
+        }
+        for name, (holds, wanted) in ranges.items():
+            if not holds:
+                raise PromptError(f"{name} is {getattr(self, name)!r}; it must be {wanted}")
+
+    def generator(self) -> torch.Generator:
+        """A source of random numbers for one sequence, at its beginning."""
+        generator = torch.Generator()
+        if self.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self.seed)
+        return generator
+
+
+def guard(logits_V: Tensor, ids_L: Tensor, params: SamplingParams) -> Tensor:
+    """Make repetition less likely, as `params` asks.
+
+    Args:
+        logits_V: scores of the next token.
+        ids_L: int64, prompt and answer so far. Ids beyond V (image tokens) are passed over.
+        params: `repetition_penalty` and `no_repeat_ngram_size` count here.
+
+    Returns:
+        (V,), banned tokens at minus infinity.
+
+    Source: CTRL (arXiv 1909.05858), section 4.1, for the penalty.
+    """
+    vocab_size = len(logits_V)
+    if params.repetition_penalty != 1:
+        seen = ids_L[ids_L < vocab_size]
+        score = logits_V[seen]
+        penalty = params.repetition_penalty
+        penalised = torch.where(score < 0, score * penalty, score / penalty)
+        logits_V = logits_V.index_copy(0, seen, penalised)
+    size = params.no_repeat_ngram_size
+    if 0 < size <= len(ids_L):
+        ngrams = ids_L.unfold(0, size, 1)
+        last_words = ids_L[len(ids_L) - size + 1 :]
+        repeated = ngrams[(ngrams[:, :-1] == last_words).all(dim=1), -1]
+        logits_V = logits_V.index_fill(0, repeated[repeated < vocab_size], BANNED)
+    return logits_V
+
+
+def narrow(logits_V: Tensor, params: SamplingParams) -> Tensor:
+    """Apply temperature, top-k, top-p and min-p, in this order.
+
+    Args:
+        logits_V: scores of the next token.
+        params: with a `temperature` above 0.
+
+    Returns:
+        (V,), scores to draw from, dropped tokens at minus infinity.
+
+    Source: nucleus sampling (arXiv 1904.09751); min-p (arXiv 2407.01082).
+    """
+    logits_V = logits_V / params.temperature
+    if 0 < params.top_k < len(logits_V):
+        least = logits_V.topk(params.top_k).values[-1]
+        logits_V = logits_V.masked_fill(logits_V < least, BANNED)
+    if params.top_p < 1:
+        ascending = logits_V.sort()
+        tail = ascending.values.softmax(dim=0).cumsum(dim=0) <= 1 - params.top_p
+        tail[-1] = False
+        logits_V = logits_V.index_fill(0, ascending.indices[tail], BANNED)
+    if params.min_p > 0:
+        probability = logits_V.softmax(dim=0)
+        logits_V = logits_V.masked_fill(probability < params.min_p * probability.max(), BANNED)
+    return logits_V
+
+
+@torch.inference_mode()
+def sample(
+    logits_V: Tensor,
+    ids_L: Tensor,
+    params: SamplingParams,
+    generator: torch.Generator,
+    *,
+    never: int | None = None,
+) -> int:
+    """Choose the next token.
+
+    Args:
+        logits_V: the model's scores, float.
+        ids_L: int64, prompt and answer so far.
+        params: how to choose.
+        generator: advanced by one number, where a token is drawn.
+        never: an id that is not to be chosen.
+
+    Returns:
+        The token's id.
+
+    Raises:
+        NonFiniteError: a score is NaN or infinite.
+    """
+    if not logits_V.isfinite().all():
+        raise NonFiniteError(
+            f"the model's scores at position {len(ids_L)} are not finite;"
+            " float16 overflows in this family: use bfloat16 or float32"
+        )
+    logits_V = logits_V.to("cpu", torch.float64, copy=True)
+    if never is not None and never < len(logits_V):
+        logits_V[never] = BANNED
+    logits_V = guard(logits_V, ids_L, params)
+    if params.temperature == 0:
+        return int(logits_V.argmax())
+    # One uniform number through the inverse of the cumulative distribution: a difference in the
+    # last bits of the scores, as between batch sizes, then almost never changes the token.
+    cumulative_V = narrow(logits_V, params).softmax(dim=0).cumsum(dim=0)
+    uniform = torch.rand(1, dtype=torch.float64, generator=generator)
+    return int(torch.searchsorted(cumulative_V / cumulative_V[-1], uniform, right=True))
