@@ -1,0 +1,349 @@
+"""The `osler` command: parses, calls a task, prints.
+
+Answers and results go to standard output, everything else to standard error. Exit codes: 0 done,
+1 something in the files or models is wrong (one line says what), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import osler
+from osler.errors import OslerError
+
+if TYPE_CHECKING:
+    from osler.tasks.info import ModelInfo
+
+# Verbs import their tasks when they run: torch takes seconds, and `osler --help` should not.
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    # Libraries warn in several lines, and may quote values of a patient's file.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    args = _parse(argv)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except OslerError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        print("\nosler: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _fail(reason: str) -> int:
+    print(f"osler: {' '.join(reason.split())}", file=sys.stderr)
+    return 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    # Behind an option, argparse leaves what would be more images, or the question, over:
+    # osler ask a.png --seed 1 "question".
+    args, words = parser.parse_known_args(argv)
+    if words and ("inputs" not in args or any(word.startswith("-") for word in words)):
+        args.usage_error(f"unrecognized arguments: {' '.join(words)}")
+    if words:
+        args.inputs += words
+    return args
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="osler", description="The MedGemma system, where the data is."
+    )
+    parser.add_argument("--version", action="version", version=f"osler {osler.__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    ask = _verb(
+        verbs,
+        "ask",
+        _ask,
+        "ask a question, with or without images, and stream the answer",
+        'osler ask chest.dcm "Describe this X-ray."',
+    )
+    ask.usage = "osler ask [IMAGE ...] QUESTION [options]"
+    ask.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE ... QUESTION",
+        help="pictures or DICOM files, as many as you like or none, then what to ask",
+    )
+    _model_options(ask, "a MedGemma")
+    _image_options(ask)
+    ask.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
+    ask.add_argument("--system", help="a system message")
+    ask.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
+    ask.add_argument("--temperature", type=float, default=0.0, help="0 takes the best token always")
+    ask.add_argument("--top-k", type=int, default=0, metavar="K")
+    ask.add_argument("--top-p", type=float, default=1.0, metavar="P")
+    ask.add_argument("--min-p", type=float, default=0.0, metavar="P")
+    ask.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X")
+    ask.add_argument("--no-repeat-ngram-size", type=int, default=0, metavar="N")
+    ask.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT")
+    ask.add_argument("--seed", type=int, help="the same seed gives the same tokens")
+
+    classify = _verb(
+        verbs,
+        "classify",
+        _classify,
+        "say which of some labels fits each image best",
+        'osler classify a.dcm b.png --labels "normal chest X-ray,pneumonia"',
+    )
+    classify.add_argument("inputs", nargs="+", metavar="IMAGE", help="a picture or a DICOM file")
+    classify.add_argument(
+        "--labels", required=True, metavar="A,B", help="two or more, separated by commas"
+    )
+    _model_options(classify, "a MedSigLIP")
+
+    embed = _verb(
+        verbs,
+        "embed",
+        _embed,
+        "write the embeddings of images to a NumPy file, float32, one row of length 1 each",
+        "osler embed *.dcm --out embeddings.npy",
+    )
+    embed.add_argument("inputs", nargs="+", metavar="IMAGE", help="a picture or a DICOM file")
+    embed.add_argument("--out", required=True, type=Path, metavar="FILE.npy")
+    _model_options(embed, "a MedSigLIP")
+
+    info = _verb(
+        verbs,
+        "info",
+        _info,
+        "show a model's sizes, tokens and memory needs, without reading its weights",
+        "osler info medgemma_4b",
+    )
+    info.add_argument(
+        "model",
+        metavar="MODEL",
+        help="nano, a folder, a hub id, or a configuration: medgemma_4b, medgemma_27b_text, "
+        "medgemma_27b, medsiglip_448",
+    )
+    info.add_argument("--json", action="store_true", help="print JSON")
+
+    show = _verb(
+        verbs,
+        "show",
+        _show,
+        "write what the model will see: the padded, windowed square, then any crops",
+        "osler show chest.dcm --out seen.png",
+    )
+    show.add_argument("image", metavar="IMAGE", help="a picture or a DICOM file")
+    show.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE.png",
+        help="with several squares, FILE-1.png, FILE-2.png and so on",
+    )
+    show.add_argument("--model", default="nano", help="nano, a folder or a hub id")
+    show.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    _image_options(show)
+    return parser
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    purpose: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=purpose, description=purpose, epilog=f"example: {example}")
+    parser.set_defaults(run=run, usage_error=parser.error)
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser, kind: str) -> None:
+    parser.add_argument("--model", default="nano", help=f"{kind}: nano, a folder or a hub id")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", help="float32 or bfloat16; else what the checkpoint holds")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _image_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--squaring",
+        choices=["pad", "stretch"],
+        default="pad",
+        help="pad to a square with zeros, as MedGemma was trained, or stretch",
+    )
+    parser.add_argument(
+        "--pan-and-scan", action="store_true", help="add crops of an image that is far from square"
+    )
+
+
+def _ask(args: argparse.Namespace) -> None:
+    *images, question = args.inputs
+    if os.path.exists(question):
+        args.usage_error(f"the last argument is the question, and {question!r} is a file")
+    model = osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
+    stream = model.stream(
+        question,
+        images,
+        system=args.system,
+        squaring=args.squaring,
+        pan_and_scan=args.pan_and_scan,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        repetition_penalty=args.repetition_penalty,
+        no_repeat_ngram_size=args.no_repeat_ngram_size,
+        stop=tuple(args.stop),
+        seed=args.seed,
+        on_thought=_show_thought,
+    )
+    for piece in stream:
+        if not args.json:
+            print(piece, end="", flush=True)
+    answer = stream.answer
+    if args.json:
+        _print_json(asdict(answer))
+        return
+    print(f"\n\n{answer.notice}", flush=True)
+    _note(
+        f"{len(answer.tokens)} tokens in {answer.timings.total_s:.1f} s, "
+        f"the first after {answer.timings.prepare_s + answer.timings.first_token_s:.1f} s"
+    )
+
+
+def _classify(args: argparse.Namespace) -> None:
+    labels = [label.strip() for label in args.labels.split(",") if label.strip()]
+    if len(labels) < 2:
+        args.usage_error("--labels needs two or more, separated by commas")
+    encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
+    results = encoder.classify(_progress(args.inputs), labels)
+    if args.json:
+        _print_json({"notice": encoder.notice, "results": [asdict(result) for result in results]})
+        return
+    width = max(len(result.source) for result in results)
+    for result in results:
+        ranked = sorted(result.probabilities.items(), key=lambda entry: -entry[1])
+        shares = "   ".join(f"{label} {probability:.1%}" for label, probability in ranked)
+        print(f"{result.source:{width}}   {shares}")
+    print(f"\n{encoder.notice}")
+
+
+def _embed(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
+    rows = encoder.embed_images(_progress(args.inputs))
+    _write_whole(args.out, lambda file: np.save(file, rows))
+    if args.json:
+        _print_json({"out": str(args.out), "shape": list(rows.shape), "notice": encoder.notice})
+    else:
+        _note(f"wrote {args.out}: float32 {rows.shape}. {encoder.notice}")
+
+
+def _info(args: argparse.Namespace) -> None:
+    from osler.tasks.info import model_info
+
+    info = model_info(args.model)
+    if args.json:
+        _print_json(asdict(info))
+    else:
+        print("\n".join(_info_lines(info)))
+
+
+def _info_lines(info: "ModelInfo") -> Iterable[str]:
+    yield f"{info.name}: {info.family}" + (f", version {info.version}" if info.version else "")
+    yield f"parameters   {sum(info.parameters.values()):,}"
+    for part, count in info.parameters.items():
+        yield f"  {part:20} {count:>14,}"
+    if info.image_size_px:
+        tokens = f", {info.tokens_per_image} tokens each" if info.tokens_per_image else ""
+        yield f"images       {info.image_size_px} x {info.image_size_px} px{tokens}"
+    yield f"context      {info.context_tokens:,} tokens"
+    lengths = next(iter(info.cache_bytes.values()), {})
+    yield "memory          weights" + "".join(f"{f'+ {n:,} tokens':>18}" for n in lengths)
+    for dtype, size_bytes in info.weights_bytes.items():
+        caches = info.cache_bytes.get(dtype, {}).values()
+        yield f"  {dtype:10} {_memory(size_bytes):>10}" + "".join(
+            f"{_memory(n):>18}" for n in caches
+        )
+
+
+def _memory(size_bytes: int) -> str:
+    gibibytes = size_bytes / 2**30
+    return f"{gibibytes:.1f} GiB" if gibibytes >= 1 else f"{size_bytes / 2**20:.1f} MiB"
+
+
+def _show(args: argparse.Namespace) -> None:
+    from PIL import Image as Picture
+
+    from osler.tasks.show import seen_squares
+
+    squares = seen_squares(
+        args.image,
+        args.model,
+        version=args.version,
+        squaring=args.squaring,
+        pan_and_scan=args.pan_and_scan,
+    )
+    outs: list[Path] = [args.out]
+    if len(squares) > 1:
+        outs = [
+            args.out.with_stem(f"{args.out.stem}-{number}") for number in range(1, len(squares) + 1)
+        ]
+    for out, square in zip(outs, squares, strict=True):
+        picture = Picture.fromarray(square)
+        _write_whole(out, lambda file, picture=picture: picture.save(file, format="PNG"))
+    if args.json:
+        _print_json({"out": [str(out) for out in outs], "side_px": squares[0].shape[0]})
+    else:
+        _note(f"wrote {', '.join(map(str, outs))}")
+
+
+def _write_whole(out: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write beside the target and rename, so that no half file ever bears its name."""
+    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.replace(file.name, out)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _progress(images: Sequence[str]) -> Iterable[str]:
+    from tqdm import tqdm
+
+    # Silent on short work, and where standard error is no terminal.
+    return tqdm(images, unit="image", delay=2, disable=None)
+
+
+def _show_thought(piece: str) -> None:
+    print(piece, end="", file=sys.stderr, flush=True)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2))
