@@ -33,12 +33,19 @@ class Projector(nn.Module):
         self.mm_soft_emb_norm = RMSNorm(vision.hidden_size, vision.layer_norm_eps)
         nn.init.normal_(self.mm_input_projection_weight, std=vision.hidden_size**-0.5)
 
-    def forward(self, patches_NPD: Tensor) -> Tensor:
-        """Pool and project (N, P, vision hidden_size) to (N, T, text hidden_size)."""
+    def pooled(self, patches_NPD: Tensor) -> Tensor:
+        """Average the patches on their grid, (N, P, D) to (N, T, D), D the vision hidden_size."""
         grid_NDGG = patches_NPD.transpose(1, 2).unflatten(-1, (self.grid, self.grid))
-        tokens = F.avg_pool2d(grid_NDGG.contiguous(), self.pool).flatten(2).transpose(1, 2)
-        normed: Tensor = self.mm_soft_emb_norm(tokens)
+        return F.avg_pool2d(grid_NDGG.contiguous(), self.pool).flatten(2).transpose(1, 2)
+
+    def project(self, pooled_NTD: Tensor) -> Tensor:
+        """Norm and map pooled patches to the text hidden_size."""
+        normed: Tensor = self.mm_soft_emb_norm(pooled_NTD)
         return normed @ self.mm_input_projection_weight
+
+    def forward(self, patches_NPD: Tensor) -> Tensor:
+        """Patches (N, P, vision hidden_size) to soft tokens (N, T, text hidden_size)."""
+        return self.project(self.pooled(patches_NPD))
 
 
 class MedGemma(nn.Module):
