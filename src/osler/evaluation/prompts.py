@@ -19,6 +19,23 @@ _NORMAL = {
     "histo_lc25000_lung": "normal",
     "us_busi": "normal",
 }
+# What a caption mostly says instead of the label's own name.
+_KINDS = {
+    ("cxr_kermany", "pneumonia"): ("bacterial pneumonia", "viral pneumonia"),
+    ("fundus_odir512", "D"): (
+        "mild nonproliferative diabetic retinopathy",
+        "moderate nonproliferative diabetic retinopathy",
+        "severe nonproliferative diabetic retinopathy",
+    ),
+    ("fundus_odir512", "A"): (
+        "dry age-related macular degeneration",
+        "wet age-related macular degeneration",
+    ),
+    ("fundus_odir512", "O"): (
+        *("drusen", "macular epiretinal membrane", "epiretinal membrane", "vitreous degeneration"),
+        *("myelinated nerve fibers", "refractive media opacity", "maculopathy"),
+    ),
+}
 _STUDIES_ONLY = {
     "medpix2": {
         "CT": [
@@ -47,16 +64,16 @@ def zero_shot_prompts() -> dict[str, dict[str, list[str]]]:
     """Prompts by set and by label; the mean of a label's prompts stands for the label."""
     prompts = {
         set_name: {
-            label: _ensemble(study, names, label == _NORMAL.get(set_name))
+            label: _ensemble(
+                study,
+                names + _KINDS.get((set_name, label), ()),
+                normal=label == _NORMAL.get(set_name),
+            )
             for label, names in FINDINGS[set_name].items()
             if "/" not in label
         }
         for set_name, study in _STUDY_OF_SET.items()
     }
-    # The set's pneumonias are of two kinds, and a caption mostly names one of them.
-    pneumonia = prompts["cxr_kermany"]["pneumonia"]
-    for kind in ("bacterial pneumonia", "viral pneumonia"):
-        pneumonia += _ensemble("chest X-ray", (kind,), normal=False)
     return {**prompts, **_STUDIES_ONLY}
 
 
@@ -80,7 +97,7 @@ def zero_shot_label(item: PackedImage) -> str | None:
             return None
 
 
-def _ensemble(study: str, names: tuple[str, ...], normal: bool) -> list[str]:
+def _ensemble(study: str, names: tuple[str, ...], *, normal: bool) -> list[str]:
     forms = ["{study} showing {name}", "{study} with {name}", "{study}: {name}", "{name}"]
     prompts = [form.format(study=study, name=name) for name in names for form in forms]
     if normal:

@@ -84,9 +84,11 @@ def shorten(text: str, most_chars: int) -> str:
 
 def without_blanks(report: str) -> str:
     """Leave out the sentences of a report in which a word was replaced by XXXX."""
-    kept = [sentence for sentence in _SENTENCE_END.split(report) if "XXXX" not in sentence]
-    # The numbers of an impression's list mean nothing once one of its sentences is gone.
-    return " ".join(kept) if len(kept) == len(_SENTENCE_END.split(report)) else _unnumbered(kept)
+    if "XXXX" not in report:
+        return report
+    # The numbers of a list mean nothing once one of its sentences is gone.
+    unnumbered = re.sub(r"(?:^|(?<=\s))\d+\.\s+", "", report)
+    return " ".join(part for part in _SENTENCE_END.split(unnumbered) if "XXXX" not in part)
 
 
 def _medquad(row: Row, rng: random.Random) -> Iterator[Sample]:
@@ -209,10 +211,6 @@ def _parts(text: str, most_chars: int) -> Iterator[str]:
         part = sentence if len(sentence) <= most_chars else ""
     if part:
         yield part
-
-
-def _unnumbered(sentences: list[str]) -> str:
-    return " ".join(re.sub(r"^\d+\.\s*", "", sentence) for sentence in sentences)
 
 
 def _untokenized(text: str) -> str:
