@@ -1,0 +1,1 @@
+"""Small stand-ins for tests; nothing else imports this room."""
