@@ -325,7 +325,7 @@ def _version(folder: Path, top: _Section) -> str:
 
 
 def _text_json(text: TextConfig) -> dict[str, Any]:
-    values = asdict(text)
+    values = asdict(text) | {"layer_types": list(text.layer_types)}
     factor = values.pop("rope_scaling_factor")
     scaling: dict[str, Any] = {"rope_type": "default"}
     if factor != 1:
