@@ -43,7 +43,8 @@ _BODY_PART_WORDS = {
 _ALSO_RIGHT = {"ABDOMEN": "PELVIS_GU", "PELVIS_GU": "ABDOMEN", "CHEST": "LUNG", "LUNG": "CHEST"}
 
 _NEGATION = r"\b(?:no|not|without|free of|absence of|negative for|rules? out|neither)\b"
-_NEGATED_PNEUMONIA = re.compile(rf"{_NEGATION}[^,.;]*\bpneumonia")
+# A comma ends what is negated, but in a list: "no effusion, mass or pneumonia".
+_NEGATED_PNEUMONIA = re.compile(rf"{_NEGATION}(?:[^,.;:]*|[^.;:]*\bn?or(?: \w+)? )\bpneumonia")
 _NORMAL = re.compile(
     r"(?<!not )\bnormal\b|\bclear lungs?\b|\blungs? (?:are|is|appear|look)s? clear\b|\bhealthy\b"
     r"|\bno (?:acute |focal |significant )?(?:finding|abnormalit|disease|opacit|consolidation)"
