@@ -1,6 +1,7 @@
 import gzip
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_missing_and_damaged_image_sets_are_named(tmp_path: Path) -> None:
 
 
 def test_text_rows_belong_to_training_unless_they_say_otherwise(tmp_path: Path) -> None:
-    rows = [{"n": 1}, {"n": 2, "split": "val"}, {"n": 3, "split": "train"}]
+    rows: list[dict[str, Any]] = [{"n": 1}, {"n": 2, "split": "val"}, {"n": 3, "split": "train"}]
     write_text_pack(tmp_path, "notes", rows)
     assert [row["n"] for row in read_text_pack(tmp_path, "notes", "train")] == [1, 3]
     assert [row["n"] for row in read_text_pack(tmp_path / "text", "notes", "val")] == [2]

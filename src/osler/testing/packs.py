@@ -135,7 +135,7 @@ def write_image_pack(folder: Path, split: Split, items: Iterable[PackedImage]) -
     for set_name, of_set in by_set.items():
         with tarfile.open(images / f"{set_name}-{split}.tar", "w") as tar:
             for number, item in enumerate(of_set):
-                record = {
+                record: dict[str, Any] = {
                     "set": set_name,
                     "group": item.group,
                     "modality": item.modality,
