@@ -49,9 +49,9 @@ def locate(
             raise ModelNotFoundError(f"{text}: this installation lacks its weights, {folder}")
         return folder
     folder = Path(text)
-    if folder.is_dir():
+    if text and folder.is_dir():
         return folder
-    if folder.exists():
+    if folder.is_file():
         raise ModelNotFoundError(f"{text}: a file; a model is a folder")
     if not _HUB_ID.fullmatch(text):
         raise ModelNotFoundError(
