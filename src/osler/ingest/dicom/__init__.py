@@ -1,0 +1,1 @@
+"""Single-frame DICOM objects to `Image`; runs in the decoding worker."""

@@ -1,0 +1,117 @@
+"""Reading single attributes of a data set that may hold anything."""
+
+import math
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom import Dataset
+
+from osler.errors import DicomError
+
+# What pydicom raises on values and structures that are not as they should be.
+MALFORMED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    struct.error,
+)
+
+
+def value_of(ds: Dataset, keyword: str) -> Any:
+    """The value of one attribute, or None where it is absent or empty.
+
+    Raises:
+        DicomError: bytes that are no value of the attribute's type.
+    """
+    try:
+        value = ds.get(keyword)
+        return None if value is None or value == "" else value
+    except MALFORMED:
+        raise DicomError(f"{keyword} is malformed") from None
+
+
+def integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
+    """One integer.
+
+    Raises:
+        DicomError: not an integer, or absent without a default.
+    """
+    value = value_of(ds, keyword)
+    if value is None:
+        if default is None:
+            raise DicomError(f"{keyword} is missing")
+        return default
+    if isinstance(value, int):
+        return int(value)
+    raise DicomError(f"{keyword} is not one integer")
+
+
+def number(ds: Dataset, keyword: str, default: float) -> float:
+    """One finite decimal number.
+
+    Raises:
+        DicomError: not a finite number.
+    """
+    numbers = all_numbers(ds, keyword)
+    if not numbers:
+        return default
+    if len(numbers) > 1 or not math.isfinite(numbers[0]):
+        raise DicomError(f"{keyword} is not one number")
+    return numbers[0]
+
+
+def all_numbers(ds: Dataset, keyword: str) -> list[float]:
+    """All decimal numbers of an attribute with one or more values.
+
+    Raises:
+        DicomError: something in it is not a number.
+    """
+    value = value_of(ds, keyword)
+    try:
+        if value is None:
+            return []
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+            return [float(one) for one in value]
+        return [float(value)]
+    except MALFORMED:
+        raise DicomError(f"{keyword} is not a number") from None
+
+
+def first_item(ds: Dataset, keyword: str) -> Dataset | None:
+    """The first item of a sequence, or None where there is none.
+
+    Raises:
+        DicomError: not a sequence.
+    """
+    try:
+        items = value_of(ds, keyword)
+        item = items[0] if items else None
+    except MALFORMED:
+        raise DicomError(f"{keyword} is malformed") from None
+    if item is not None and not isinstance(item, Dataset):
+        raise DicomError(f"{keyword} is not a sequence")
+    return item
+
+
+def functional_group(ds: Dataset, macro: str) -> Dataset:
+    """Where the attributes of a functional group's macro stand.
+
+    Enhanced objects keep them in the frame's own group or the shared one; in all others they
+    stand in the data set itself.
+
+    Source: PS3.3 C.7.6.16.
+    """
+    for sequence in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        group = first_item(ds, sequence)
+        item = first_item(group, macro) if group is not None else None
+        if item is not None:
+            return item
+    return ds

@@ -1,0 +1,76 @@
+"""Ordinary pictures, read as `PIL.Image.Image.convert("RGB")` reads them, 16-bit grey apart."""
+
+import struct
+from io import BytesIO
+
+import numpy as np
+from PIL import Image as PilImage
+from PIL import ImageOps
+
+from osler.errors import UnreadableFileError, UnsupportedError
+from osler.ingest.image import Image
+from osler.ingest.limits import MAX_PIXELS, check_size
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+
+# Grey of more than eight bits: `convert` would clip these to 255.
+_DEEP_GREY = ("I", "F")
+
+# What Pillow's plugins raise on bytes that are not what they should be.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+    AttributeError,
+    EOFError,
+    ZeroDivisionError,
+    struct.error,
+)
+
+
+def decode_picture(data: bytes, *, source: str, sha256: str) -> Image:
+    """Decode a PNG, JPEG, WebP or TIFF picture, upright as its EXIF orientation says.
+
+    Returns:
+        uint8 RGB with `space` "display"; alpha is dropped, palette and CMYK are converted. Grey of
+        16 or more bits stays float32 with `space` "modality", for its range to be chosen later.
+
+    Raises:
+        UnreadableFileError: truncated or damaged.
+        UnsupportedError: too many pixels, or several pages or frames.
+    """
+    try:
+        picture = PilImage.open(BytesIO(data), formats=_FORMATS)
+        check_size(picture.height, picture.width)
+        frames = getattr(picture, "n_frames", 1)
+        # MPO is a camera's JPEG with a preview behind; the first is the picture.
+        if frames > 1 and picture.format != "MPO":
+            raise UnsupportedError(f"holds {frames} pictures; only one per file is read so far")
+        picture.seek(0)
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.split(";")[0] in _DEEP_GREY:
+            return Image(
+                values=_deep_grey(upright),
+                space="modality",
+                source=source,
+                sha256=sha256,
+                decoder="pillow",
+            )
+        values = np.array(upright.convert("RGB"))
+    except PilImage.DecompressionBombError:
+        raise UnsupportedError(f"more than the {MAX_PIXELS:,} pixels that are read") from None
+    except _DAMAGED:
+        raise UnreadableFileError("the picture is damaged or truncated") from None
+    return Image(values=values, space="display", source=source, sha256=sha256, decoder="pillow")
+
+
+def _deep_grey(picture: PilImage.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    values = np.asarray(picture).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise UnreadableFileError("the picture holds values that are not numbers")
+    return values
