@@ -278,11 +278,13 @@ def _rope(text: _Section) -> dict[str, float]:
 
 
 def _rope_factor(rope: _Section) -> float:
-    kind = rope.values.get("rope_type", rope.values.get("type", "default"))
-    if kind == "default":
+    kind = rope.values.get("rope_type", "default")
+    if kind == "default" and "factor" not in rope.values:
         return 1.0
     if kind != "linear" or "factor" not in rope.values:
-        raise CheckpointError(f"{rope.where}: rope_type {kind!r}; Osler supports 'linear' only")
+        raise CheckpointError(
+            f"{rope.where}: rope_type is {kind!r}; Osler has 'linear' with a factor"
+        )
     return rope.number("factor", 1.0)
 
 
