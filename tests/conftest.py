@@ -29,7 +29,7 @@ VISION = replace(tiny_vision(), image_size=224, patch_size=32)
 @pytest.fixture(scope="session")
 def medgemma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MedGemma: random weights, the nano's tokenizer and square."""
-    text = replace(tiny_text(), vocab_size=8192)
+    text = replace(tiny_text(), vocab_size=8192, max_position_embeddings=8192)
     torch.manual_seed(0)
     model = MedGemma(replace(medgemma_nano(), text_config=text, vision_config=VISION))
     folder = tmp_path_factory.mktemp("medgemma")

@@ -10,8 +10,10 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -195,13 +197,17 @@ def _image_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _ask(args: argparse.Namespace) -> None:
+    from osler.ingest.read import read_image
+
     *images, question = args.inputs
     if os.path.exists(question):
         args.usage_error(f"the last argument is the question, and {question!r} is a file")
+    # Before the model: a wrong file should not cost the minute that a large one takes to load.
+    records = [read_image(path) for path in images]
     model = osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
     stream = model.stream(
         question,
-        images,
+        records,
         system=args.system,
         squaring=args.squaring,
         pan_and_scan=args.pan_and_scan,
@@ -235,7 +241,8 @@ def _classify(args: argparse.Namespace) -> None:
     if len(labels) < 2:
         args.usage_error("--labels needs two or more, separated by commas")
     encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
-    results = encoder.classify(_progress(args.inputs), labels)
+    with _progress(len(args.inputs)) as progress:
+        results = encoder.classify(args.inputs, labels, progress=progress)
     if args.json:
         _print_json({"notice": encoder.notice, "results": [asdict(result) for result in results]})
         return
@@ -251,7 +258,8 @@ def _embed(args: argparse.Namespace) -> None:
     import numpy as np
 
     encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
-    rows = encoder.embed_images(_progress(args.inputs))
+    with _progress(len(args.inputs)) as progress:
+        rows = encoder.embed_images(args.inputs, progress=progress)
     _write_whole(args.out, lambda file: np.save(file, rows))
     if args.json:
         _print_json({"out": str(args.out), "shape": list(rows.shape), "notice": encoder.notice})
@@ -310,8 +318,7 @@ def _show(args: argparse.Namespace) -> None:
             args.out.with_stem(f"{args.out.stem}-{number}") for number in range(1, len(squares) + 1)
         ]
     for out, square in zip(outs, squares, strict=True):
-        picture = Picture.fromarray(square)
-        _write_whole(out, lambda file, picture=picture: picture.save(file, format="PNG"))
+        _write_whole(out, partial(Picture.fromarray(square).save, format="PNG"))
     if args.json:
         _print_json({"out": [str(out) for out in outs], "side_px": squares[0].shape[0]})
     else:
@@ -330,11 +337,13 @@ def _write_whole(out: Path, write: Callable[[IO[bytes]], object]) -> None:
             raise
 
 
-def _progress(images: Sequence[str]) -> Iterable[str]:
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], object]]:
     from tqdm import tqdm
 
     # Silent on short work, and where standard error is no terminal.
-    return tqdm(images, unit="image", delay=2, disable=None)
+    with tqdm(total=total, unit="image", delay=2, disable=None) as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def _show_thought(piece: str) -> None:

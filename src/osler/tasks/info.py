@@ -80,14 +80,16 @@ def model_info(name: str) -> ModelInfo:
             dtype: {length: cache_numbers(text, length) * size for length in lengths}
             for dtype, size in DTYPE_BYTES.items()
         }
-    multimodal = isinstance(config, MedGemmaConfig) and vision is not None
+    tokens_per_image = None
+    if isinstance(config, MedGemmaConfig) and vision is not None:
+        tokens_per_image = config.mm_tokens_per_image
     return ModelInfo(
         name=name,
         family="medgemma" if isinstance(config, MedGemmaConfig) else "medsiglip",
         version=config.medgemma_version if isinstance(config, MedGemmaConfig) else None,
         parameters=parameters,
         image_size_px=vision.image_size if vision else None,
-        tokens_per_image=config.mm_tokens_per_image if multimodal else None,
+        tokens_per_image=tokens_per_image,
         context_tokens=text.max_position_embeddings,
         weights_bytes={dtype: total * size for dtype, size in DTYPE_BYTES.items()},
         cache_bytes=cache_bytes,

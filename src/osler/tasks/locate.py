@@ -11,7 +11,8 @@ from osler.models.hf_config import CONFIG_FILE
 Family = Literal["medgemma", "medsiglip"]
 
 NANO = "nano"
-CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja")
+PROCESSOR_FILES = ("*.json", "*.model", "*.jinja")
+CHECKPOINT_FILES = ("*.safetensors", *PROCESSOR_FILES)
 CONFIG_FILES = (CONFIG_FILE,)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

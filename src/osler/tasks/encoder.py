@@ -1,0 +1,152 @@
+"""An image and text encoder: embeddings into one space, and classification without training.
+
+Shapes: N images or texts, D embedding size, C classes.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from osler.errors import PromptError
+from osler.inference import embed
+from osler.inference.embed import Progress
+from osler.models.checkpoint import load_medsiglip, save_medsiglip
+from osler.models.config import MedSiglipConfig
+from osler.models.medsiglip import MedSiglip
+from osler.preprocess.encoder_processor import EncoderProcessor
+from osler.preprocess.sources import ImageSource, source_name
+from osler.tasks.answer import Classification
+from osler.tasks.checkpoint_extras import carry_over, notice
+from osler.tasks.locate import locate
+from osler.tasks.placement import torch_device, torch_dtype
+
+
+class ImageTextEncoder:
+    """A MedSigLIP with its processor; made by `osler.load_encoder`.
+
+    Attributes:
+        model: the weights.
+        processor: from images and texts to pixels and ids.
+        name: what it was loaded by.
+        folder: where it was loaded from.
+        notice: what its results say about it.
+    """
+
+    def __init__(
+        self, model: MedSiglip, processor: EncoderProcessor, *, name: str, folder: Path
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self.folder = folder
+        self.notice = notice(folder)
+
+    @property
+    def config(self) -> MedSiglipConfig:
+        """Sizes of both towers."""
+        return self.model.config
+
+    def embed_images(
+        self, images: Sequence[ImageSource], *, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Embed images; a few at a time are in memory.
+
+        Args:
+            images: paths of pictures or DICOM files, PIL images, uint8 RGB arrays `(H, W, 3)`, or
+                `Image` records.
+            progress: called with the number of images done so far.
+
+        Returns:
+            float32 (N, D), rows of length 1.
+
+        Raises:
+            InputError: an image that cannot be read.
+        """
+        return embed.embed_images(self.model, self.processor, images, progress=progress)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts; what is beyond the encoder's positions (64 tokens) is cut off.
+
+        Args:
+            texts: a label, a caption, a sentence of a report.
+
+        Returns:
+            float32 (N, D), rows of length 1.
+        """
+        return embed.embed_texts(self.model, self.processor, texts)
+
+    def classify(
+        self,
+        images: Sequence[ImageSource],
+        labels: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        progress: Progress | None = None,
+    ) -> list[Classification]:
+        """Say how well each of some labels fits each image, without training.
+
+        A label stands where its prompts point on average. The probabilities are the softmax of the
+        model's logits, so they compare the labels given and no others.
+
+        Args:
+            images: as `embed_images` takes them.
+            labels: labels that are their own prompts, or for each label its prompts, such as
+                `{"normal": ["normal chest X-ray", "clear lungs"], "pneumonia": ["pneumonia"]}`.
+            progress: as `embed_images` takes it.
+
+        Returns:
+            One result an image.
+
+        Raises:
+            InputError: an image that cannot be read, or fewer than two labels.
+
+        Source: SigLIP (arXiv 2303.15343) for the scale; prompt ensembles as in CLIP
+            (arXiv 2103.00020), section 3.1.4.
+        """
+        prompts_of = labels if isinstance(labels, Mapping) else {label: [label] for label in labels}
+        if len(prompts_of) < 2:
+            raise PromptError("labels: two or more that differ are needed to choose between")
+        if empty := [label for label, prompts in prompts_of.items() if not prompts]:
+            raise PromptError(f"labels: {empty[0]!r} has no prompts")
+        mean_CD = np.stack([self.embed_texts(prompts).mean(0) for prompts in prompts_of.values()])
+        classes_CD = mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True)
+        images_ND = self.embed_images(images, progress=progress)
+        # The model's bias is the same for all classes: a softmax does not see it.
+        logits_NC = images_ND @ classes_CD.T * float(self.model.logit_scale.exp())
+        odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        probabilities_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
+        return [
+            Classification(
+                source=source_name(image),
+                probabilities=dict(zip(prompts_of, row, strict=True)),
+                notice=self.notice,
+            )
+            for image, row in zip(images, probabilities_NC.tolist(), strict=True)
+        ]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Save a Hugging Face folder: weights, configuration, and the processor's own files.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        target = Path(folder)
+        save_medsiglip(self.model, target)
+        carry_over(self.folder, target, self.notice)
+
+
+def load_image_text_encoder(
+    name: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+) -> ImageTextEncoder:
+    """See `osler.load_encoder`."""
+    placed, width = torch_device(device), torch_dtype(dtype)
+    folder = locate(name, "medsiglip")
+    model = load_medsiglip(folder, dtype=width, device=placed)
+    processor = EncoderProcessor.from_folder(folder)
+    return ImageTextEncoder(model, processor, name=os.fspath(name), folder=folder)
