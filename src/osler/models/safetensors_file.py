@@ -19,6 +19,7 @@ from osler.errors import CorruptFileError, MissingKeyError
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def _indexed_paths(index: Path) -> Iterable[Path]:
         raise CorruptFileError(f"{index}: not an index of weights") from error
     for name in names:
         # An index names neighbours; anything else could point the reader out of the folder.
-        if not isinstance(name, str) or Path(name).name != name:
-            raise CorruptFileError(f"{index}: {name!r} is not a file name")
+        if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != SUFFIX:
+            raise CorruptFileError(f"{index}: {name!r} does not name a {SUFFIX} file beside it")
         if not (index.parent / name).exists():
             raise MissingKeyError(f"{index.parent / name}: not there, though {index.name} names it")
     return [index.parent / name for name in names]

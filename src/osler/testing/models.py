@@ -77,7 +77,8 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
     """Give every parameter random values, so that none can be lost unnoticed.
 
     Biases, norm weights and the logit scale and bias are moved off their neutral value; matrices
-    keep the scale of what they multiply.
+    keep the scale of what they multiply. What a decoder's blocks add outweighs the embedding, or
+    the head tied with it would say the last token again and again.
 
     Args:
         model: changed in place.
@@ -93,3 +94,7 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
                 owner = model.get_submodule(name.rpartition(".")[0])
                 is_scale = isinstance(owner, nn.LayerNorm) and name.endswith("weight")
                 parameter.copy_(0.2 * values + (1.0 if is_scale else 0.0))
+                if name.endswith(
+                    ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
+                ):
+                    parameter.add_(3.0)
