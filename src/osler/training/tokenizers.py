@@ -8,15 +8,14 @@ over lower-cased text without punctuation. Only training splits are read, and no
 """
 
 import argparse
-import gzip
 import io
 import json
-import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
+from PIL.Image import Resampling
 from tokenizers import (
     AddedToken,
     Regex,
@@ -29,7 +28,9 @@ from tokenizers import (
     trainers,
 )
 
-from osler.preprocess.tokenizer import canonical_siglip_text
+from osler.ingest.image_pack import read_image_pack
+from osler.ingest.text_pack import read_text_pack
+from osler.preprocess.siglip_tokenizer import canonical_text
 
 # Gemma's ids: pad 0, eos 1, bos 2, unk 3, mask 4, [multimodal] 5, <unused0> 6 ... <unused98> 104,
 # <start_of_turn> 105, <end_of_turn> 106; then runs of newlines and the 256 bytes.
@@ -72,35 +73,27 @@ INSTRUCTIONS = (
 )
 INSTRUCTION_REPEATS = 2000
 
-# https://ai.google.dev/gemma/docs/core/prompt-structure, as a Jinja template.
+# What `osler.preprocess.chat` writes, for those who read the folder with `transformers`.
 CHAT_TEMPLATE = """\
 {{ bos_token }}
-{%- if messages[0]['role'] == 'system' -%}
-    {%- if messages[0]['content'] is string -%}
-        {%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}
-    {%- else -%}
-        {%- set first_user_prefix = messages[0]['content'][0]['text'] + '\\n\\n' -%}
-    {%- endif -%}
-    {%- set turns = messages[1:] -%}
-{%- else -%}
-    {%- set first_user_prefix = '' -%}
-    {%- set turns = messages -%}
+{%- set folded = '' -%}
+{%- set turns = messages -%}
+{%- if turns[0].role == 'system' -%}
+    {%- set said = turns[0].content -%}
+    {%- set folded = (said if said is string else said[0].text) ~ '\\n\\n' -%}
+    {%- set turns = turns[1:] -%}
 {%- endif -%}
-{%- for message in turns -%}
-    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
-        {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+{%- for turn in turns -%}
+    {%- set due = 'model' if loop.index0 % 2 else 'user' -%}
+    {%- if turn.role != due and (turn.role, due) != ('assistant', 'model') -%}
+        {{ raise_exception('user and assistant must take turns, the user first') }}
     {%- endif -%}
-    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
-    {{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else '') }}
-    {%- if message['content'] is string -%}
-        {{ message['content'] | trim }}
+    {{ '<start_of_turn>' ~ due ~ '\\n' ~ (folded if loop.first else '') }}
+    {%- if turn.content is string -%}
+        {{ turn.content | trim }}
     {%- else -%}
-        {%- for item in message['content'] -%}
-            {%- if item['type'] == 'image' -%}
-                {{ '<start_of_image>' }}
-            {%- elif item['type'] == 'text' -%}
-                {{ item['text'] | trim }}
-            {%- endif -%}
+        {%- for item in turn.content -%}
+            {{ '<start_of_image>' if item.type == 'image' else item.text | trim }}
         {%- endfor -%}
     {%- endif -%}
     {{ '<end_of_turn>\\n' }}
@@ -111,13 +104,22 @@ CHAT_TEMPLATE = """\
 """
 
 
-def train_gemma_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 8192) -> None:
-    """Trains a tokenizer of Gemma's form and writes it with its processor's files.
+def train_gemma_tokenizer(
+    texts: Iterable[str],
+    folder: Path,
+    vocab_size: int = 8192,
+    *,
+    side_px: int = 224,
+    image_tokens: int = 49,
+) -> None:
+    """Train a tokenizer of Gemma's form and write it with its processor's files.
 
     Args:
         texts: what to learn from.
         folder: where to write; made if it is not there.
         vocab_size: number of ids, all of which exist; the image tokens take the last three.
+        side_px: of the square that the model sees.
+        image_tokens: soft tokens of one image.
 
     Raises:
         ValueError: the texts give fewer pieces than `vocab_size` asks for.
@@ -174,10 +176,10 @@ def train_gemma_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 
     )
     _write_json(
         folder / "preprocessor_config.json",
-        _image_settings("Gemma3", resample=2)
+        _image_settings("Gemma3", side_px)
         | {
             "do_pan_and_scan": None,
-            "image_seq_length": 49,
+            "image_seq_length": image_tokens,
             "pan_and_scan_max_num_crops": None,
             "pan_and_scan_min_crop_size": None,
             "pan_and_scan_min_ratio_to_activate": None,
@@ -185,17 +187,20 @@ def train_gemma_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 
     )
     _write_json(
         folder / "processor_config.json",
-        {"image_seq_length": 49, "processor_class": "Gemma3Processor"},
+        {"image_seq_length": image_tokens, "processor_class": "Gemma3Processor"},
     )
 
 
-def train_siglip_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 8192) -> None:
-    """Trains a tokenizer of SigLIP's form and writes it with its processor's files.
+def train_siglip_tokenizer(
+    texts: Iterable[str], folder: Path, vocab_size: int = 8192, *, side_px: int = 224
+) -> None:
+    """Train a tokenizer of SigLIP's form and write it with its processor's files.
 
     Args:
         texts: what to learn from.
         folder: where to write; made if it is not there.
         vocab_size: number of pieces, with `<pad>` 0, `</s>` 1 and `<unk>` 2.
+        side_px: of the square that the model sees.
 
     Raises:
         RuntimeError: the texts give fewer pieces than `vocab_size` asks for.
@@ -206,7 +211,7 @@ def train_siglip_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
             sentence
             for text in texts
             for line in text.splitlines()
-            if (sentence := canonical_siglip_text(line))
+            if (sentence := canonical_text(line))
         ),
         model_writer=model,
         vocab_size=vocab_size,
@@ -236,7 +241,7 @@ def train_siglip_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
             "tokenizer_class": "SiglipTokenizer",
         },
     )
-    _write_json(folder / "preprocessor_config.json", _image_settings("Siglip", resample=2))
+    _write_json(folder / "preprocessor_config.json", _image_settings("Siglip", side_px))
     _write_json(folder / "processor_config.json", {"processor_class": "SiglipProcessor"})
 
 
@@ -247,16 +252,10 @@ def pack_texts(pack: Path) -> Iterator[str]:
         pack: the data pack's folder.
     """
     for path in sorted((pack / "text").glob("*.jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                record = json.loads(line)
-                if record.get("split") != "val":
-                    yield from _prose(record)
-    for path in sorted((pack / "images").glob("*-train.tar")):
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.name.endswith(".json") and (file := archive.extractfile(member)):
-                    yield from _prose(json.load(file))
+        for row in read_text_pack(pack, path.name.removesuffix(".jsonl.gz"), "train"):
+            yield from _prose(row)
+    for image in read_image_pack(pack, "train"):
+        yield from _prose({"labels": image.labels, "text": image.text})
     yield from INSTRUCTIONS * INSTRUCTION_REPEATS
 
 
@@ -286,7 +285,7 @@ def _train_bpe(texts: Iterable[str], size: int) -> tuple[list[str], list[tuple[s
     return pieces, [(left, right) for left, right in model["merges"]]
 
 
-def _image_settings(family: str, *, resample: int) -> dict[str, Any]:
+def _image_settings(family: str, side_px: int) -> dict[str, Any]:
     return {
         "do_convert_rgb": True,
         "do_normalize": True,
@@ -296,9 +295,9 @@ def _image_settings(family: str, *, resample: int) -> dict[str, Any]:
         "image_processor_type": f"{family}ImageProcessor",
         "image_std": [0.5, 0.5, 0.5],
         "processor_class": f"{family}Processor",
-        "resample": resample,
+        "resample": int(Resampling.BILINEAR),
         "rescale_factor": 1 / 255,
-        "size": {"height": 224, "width": 224},
+        "size": {"height": side_px, "width": side_px},
     }
 
 
@@ -307,7 +306,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Trains both tokenizers from the command line."""
+    """Train both tokenizers from the command line."""
     parser = argparse.ArgumentParser(prog="python -m osler.training.tokenizers")
     parser.add_argument("--data", type=Path, required=True, help="the data pack's folder")
     parser.add_argument("--out", type=Path, default=Path("weights"))
