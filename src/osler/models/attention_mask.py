@@ -16,7 +16,8 @@ tokens) and a window of 4 that is (x: visible)
 
 Shapes: B batch, L new positions (queries), T positions that can be seen (keys).
 
-Source: Gemma 3 technical report (arXiv 2503.19786), section 2; MedGemma (arXiv 2507.05201), section 2.
+Source: Gemma 3 technical report (arXiv 2503.19786), section 2; MedGemma (arXiv
+2507.05201), section 2.
 """
 
 import torch

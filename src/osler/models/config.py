@@ -50,7 +50,8 @@ class TextConfig:
             object.__setattr__(self, "layer_types", layer_pattern(self.num_hidden_layers))
         if len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(
-                f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
+                f"layer_types has {len(self.layer_types)} entries for "
+                f"{self.num_hidden_layers} layers"
             )
         if unknown := set(self.layer_types) - {SLIDING, FULL}:
             raise ValueError(f"layer_types holds unknown kinds: {sorted(unknown)}")

@@ -138,8 +138,9 @@ class Block(nn.Module):
     ) -> Tensor:
         attended = self.self_attn(self.input_layernorm(x_BLD), cos_sin, mask_B1LT, cache, length)
         x_BLD = x_BLD + self.post_attention_layernorm(attended)
-        fed: Tensor = self.mlp(self.pre_feedforward_layernorm(x_BLD))
-        return x_BLD + self.post_feedforward_layernorm(fed)
+        fed = self.mlp(self.pre_feedforward_layernorm(x_BLD))
+        out: Tensor = x_BLD + self.post_feedforward_layernorm(fed)
+        return out
 
 
 class GemmaDecoder(nn.Module):

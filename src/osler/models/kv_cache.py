@@ -115,7 +115,7 @@ class KVCache:
         )
 
     def remember(self, real_BL: Tensor, block_BL: Tensor) -> None:
-        """Note which new positions are real and which image they belong to, before the layers run."""
+        """Note which new positions are real and their images, before the layers run."""
         self._real_BT = torch.cat([self._real_BT, real_BL], dim=1)
         self._block_BT = torch.cat([self._block_BT, block_BL], dim=1)
         self.next_position_B = self.next_position_B + real_BL.sum(dim=1)

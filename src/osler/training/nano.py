@@ -1,0 +1,217 @@
+"""The recipe of the two nano models, phase by phase.
+
+    python -m osler.training.nano encoder --data DIR    # images and captions: the sigmoid loss
+    python -m osler.training.nano text --data DIR       # the decoder reads; runs beside `encoder`
+    python -m osler.training.nano images --data DIR     # the decoder learns to speak of images
+    python -m osler.training.nano export                # both folders in `--out`
+
+Each phase keeps its state in `--runs` and continues from there when called again.
+"""
+
+import argparse
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from osler.ingest.image_pack import PackedImage, read_image_pack
+from osler.models.checkpoint import save_medgemma, save_medsiglip
+from osler.models.config import medgemma_nano, medsiglip_nano
+from osler.models.medgemma import MedGemma
+from osler.models.medsiglip import MedSiglip
+from osler.preprocess.siglip_tokenizer import SiglipTokenizer
+from osler.preprocess.tokenizer import Tokenizer
+from osler.training.captions import instruction_pairs
+from osler.training.contrastive import ContrastiveConfig, balanced_order, train_contrastive
+from osler.training.conversation import TrainingSequence, conversation, document
+from osler.training.corpus import text_samples
+from osler.training.decoder import (
+    Batch,
+    DecoderConfig,
+    initialise,
+    packed_batches,
+    padded_batch,
+    train_decoder,
+)
+from osler.training.features import pooled_features
+from osler.training.images import load_squares
+from osler.training.optim import load_state
+
+_SEQUENCES = 32
+_TEXT_SHARE = 0.1
+_QUESTIONS = 3
+
+
+def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 1: both encoders of MedSigLIP-nano."""
+    config = medsiglip_nano()
+    items = list(read_image_pack(data, "train"))
+    squares = load_squares(items, config.vision_config.image_size)
+    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
+
+    def tokenize(texts: Sequence[str]) -> Tensor:
+        return torch.tensor([tokenizer.encode(text) for text in texts])
+
+    settings = ContrastiveConfig(steps=steps, batch_size=64, patches_kept=49)
+    train_contrastive(
+        MedSiglip(config), items, squares, tokenize, settings, _state(runs, "encoder")
+    )
+
+
+def text_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 2: the decoder of MedGemma-nano on text."""
+    tokenizer = Tokenizer.from_folder(weights / "medgemma-nano")
+    model = _fresh_medgemma()
+    for layer in model.language_model.layers:
+        layer.compile()  # halves the time: a small decoder's time goes into many small steps
+    batches = packed_batches(_text_sequences(data, tokenizer, seed=0), 16, 256)
+    train_decoder(model, batches, DecoderConfig(steps=steps), _state(runs, "text"))
+
+
+def images_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 3: the decoder on questions about images, with some text so that it stays fluent."""
+    tokenizer = Tokenizer.from_folder(weights / "medgemma-nano")
+    model = _fresh_medgemma()
+    _take(model.vision_tower, _required(runs, "encoder")["model"], "vision_model.")
+    model.language_model.load_state_dict(_required(runs, "text")["modules"][0])
+    items = list(read_image_pack(data, "train"))
+    sets = [item.set_name for item in items]
+    squares = load_squares(items, 224)
+    views = [
+        pooled_features(model, squares, sets, runs / f"{name}.pt", varied=varied)
+        for name, varied in (("features-plain", False), ("features-varied", True))
+    ]
+    del squares
+    batches = _image_batches(data, items, torch.cat(views), tokenizer, model)
+    config = DecoderConfig(steps=steps, learning_rate=1e-3)
+    train_decoder(model, batches, config, _state(runs, "images"))
+
+
+def export(runs: Path, weights: Path) -> None:
+    """Write both models in bfloat16, beside the tokenizers that are there already."""
+    encoder_state = _required(runs, "encoder")["model"]
+    encoder = MedSiglip(medsiglip_nano())
+    encoder.load_state_dict(encoder_state)
+    save_medsiglip(encoder.bfloat16(), weights / "medsiglip-nano")
+    model = _fresh_medgemma()
+    _take(model.vision_tower, encoder_state, "vision_model.")
+    modules = _required(runs, "images")["modules"]
+    model.language_model.load_state_dict(modules[0])
+    model.multi_modal_projector.load_state_dict(modules[1])
+    save_medgemma(model.bfloat16(), weights / "medgemma-nano")
+
+
+def _image_batches(
+    data: Path,
+    items: Sequence[PackedImage],
+    pooled_NTD: Tensor,
+    tokenizer: Tokenizer,
+    model: MedGemma,
+) -> Iterator[Batch]:
+    """Mixed batches of conversations about images and of text, without end."""
+    rng = random.Random(0)
+    config = model.config
+    soft = "<image_soft_token>" * config.mm_tokens_per_image
+    image_text = f"\n\n<start_of_image>{soft}<end_of_image>\n\n"
+    texts = _text_sequences(data, tokenizer, seed=1)
+    order: list[int] = []
+    while True:
+        sequences: list[TrainingSequence] = []
+        while len(sequences) < _SEQUENCES:
+            if rng.random() < _TEXT_SHARE:
+                text = next(texts)
+                sequences.append(TrainingSequence(ids=text.ids[:256], learn=text.learn[:256]))
+                continue
+            if not order:
+                order = balanced_order(items, rng)
+            index = order.pop()
+            described, *others = instruction_pairs(items[index], rng)
+            turns = [described, *rng.sample(others, min(len(others), _QUESTIONS - 1))]
+            rng.shuffle(turns)
+            view = rng.randrange(2) * len(items)
+            sequences.append(
+                conversation(
+                    tokenizer.encode,
+                    turns,
+                    bos=config.bos_token_id,
+                    image=view + index,
+                    image_text=image_text,
+                )
+            )
+        yield padded_batch(sequences, pooled_NTD, config.pad_token_id)
+
+
+def _text_sequences(data: Path, tokenizer: Tokenizer, seed: int) -> Iterator[TrainingSequence]:
+    rng = random.Random(seed)
+    bos, eos = medgemma_nano().bos_token_id, medgemma_nano().eos_token_ids[0]
+    while True:
+        samples = list(text_samples(data, "train", rng))
+        rng.shuffle(samples)
+        for question, answer in samples:
+            if question is None:
+                yield document(tokenizer.encode, answer, bos=bos, eos=eos)
+            else:
+                turns = [(question, answer)]
+                yield conversation(tokenizer.encode, turns, bos=bos, learn_prompts=True)
+
+
+def _fresh_medgemma() -> MedGemma:
+    torch.manual_seed(0)
+    model = MedGemma(medgemma_nano())
+    initialise(model)
+    return model
+
+
+def _state(runs: Path, phase: str) -> Path:
+    return runs / phase / "state.pt"
+
+
+def _required(runs: Path, phase: str) -> dict[str, Any]:
+    state = load_state(_state(runs, phase))
+    if state is None:
+        raise SystemExit(f"{_state(runs, phase)} is not there: run the phase {phase!r} first")
+    return state
+
+
+def _take(module: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
+    """Load the part of a state under `prefix`."""
+    module.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    )
+
+
+def main() -> None:
+    """Run one phase from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m osler.training.nano",
+        description="Train the nano models, one phase a call.",
+        epilog="example: python -m osler.training.nano encoder --data ../shared/data",
+    )
+    parser.add_argument("phase", choices=("encoder", "text", "images", "export"))
+    parser.add_argument("--data", type=Path, help="the data pack's folder")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where states are kept")
+    parser.add_argument("--out", type=Path, default=Path("weights"), help="the models' folders")
+    parser.add_argument("--steps", type=int, help="optimiser steps (default: the released run's)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    if arguments.phase == "export":
+        export(arguments.runs, arguments.out)
+        return
+    if arguments.data is None:
+        parser.error(f"the phase {arguments.phase!r} needs --data")
+    run, steps = {
+        "encoder": (encoder_phase, 2000),
+        "text": (text_phase, 1700),
+        "images": (images_phase, 1000),
+    }[arguments.phase]
+    run(arguments.data, arguments.runs, arguments.out, arguments.steps or steps)
+
+
+if __name__ == "__main__":
+    main()
