@@ -119,9 +119,9 @@ def test_classify_prints_the_best_label_first(
         [picture, radiograph], ["normal chest X-ray", "pneumonia"]
     )
     for line, result in zip(lines, results, strict=False):
-        source, first = line.split("   ")[:2]
+        source, first = line.split("   ", 1)
         assert source.strip() == result.source
-        assert first == f"{result.label} {result.probabilities[result.label]:.1%}"
+        assert first.split("   ")[0].strip() == f"{result.label} {result.probabilities[result.label]:.1%}"
     assert lines[-1] == results[0].notice
 
 

@@ -23,9 +23,11 @@ def test_the_faces_of_the_models() -> None:
     from osler.tasks.assistant import Assistant
     from osler.tasks.encoder import ImageTextEncoder
 
-    assert _public(Assistant) == ["ask", "chat", "config", "logits", "save", "stream"]
+    assert _public(Assistant) == [
+        *("ask", "chat", "config", "logits", "processor", "save", "stream"),
+    ]
     assert _public(ImageTextEncoder) == [
-        *("classify", "config", "embed_images", "embed_texts", "save"),
+        *("classify", "config", "embed_images", "embed_texts", "processor", "save"),
     ]
     assert list(inspect.signature(osler.load).parameters) == ["name", "device", "dtype", "version"]
     assert list(inspect.signature(osler.load_encoder).parameters) == ["name", "device", "dtype"]

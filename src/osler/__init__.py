@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from osler.errors import OslerError
 from osler.tasks.answer import Answer, Classification
+from osler.tasks.locate import locate
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +42,11 @@ def load(
         ModelNotFoundError: no model by that name.
         CheckpointError: a folder that does not hold the model that it says.
     """
-    # Imported here: torch takes seconds to import, and `import osler` should not.
+    folder = locate(name, "medgemma")
+    # Imported here: torch takes seconds to import, and `import osler` or a wrong name should not.
     from osler.tasks.assistant import load_assistant
 
-    return load_assistant(name, device=device, dtype=dtype, version=version)
+    return load_assistant(folder, os.fspath(name), device=device, dtype=dtype, version=version)
 
 
 def load_encoder(
@@ -64,6 +66,7 @@ def load_encoder(
         ModelNotFoundError: no model by that name.
         CheckpointError: a folder that does not hold the model that it says.
     """
+    folder = locate(name, "medsiglip")
     from osler.tasks.encoder import load_image_text_encoder
 
-    return load_image_text_encoder(name, device=device, dtype=dtype)
+    return load_image_text_encoder(folder, os.fspath(name), device=device, dtype=dtype)

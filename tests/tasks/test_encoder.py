@@ -42,7 +42,8 @@ def test_classify_is_the_softmax_of_the_models_logits(
     encoder: ImageTextEncoder, picture: Path
 ) -> None:
     (result,) = encoder.classify([picture], LABELS)
-    scale = float(encoder.model.logit_scale.exp())
+    scale = encoder.model.logit_scale.detach().exp().item()
+    assert scale == pytest.approx(50)
     logits = (encoder.embed_images([picture]) @ encoder.embed_texts(LABELS).T)[0] * scale
     expected = np.exp(logits) / np.exp(logits).sum()
     assert list(result.probabilities) == LABELS

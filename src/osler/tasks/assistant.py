@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,7 +25,6 @@ from osler.preprocess.sources import ImageSource
 from osler.preprocess.squaring import Squaring
 from osler.tasks.answer import Answer, Timings
 from osler.tasks.checkpoint_extras import carry_over, notice
-from osler.tasks.locate import locate
 from osler.tasks.placement import torch_device, torch_dtype
 
 Messages = Sequence[Mapping[str, Any]]
@@ -86,15 +85,13 @@ class Assistant:
 
     Attributes:
         model: the weights.
-        processor: from messages to ids and pixels.
         name: what it was loaded by.
         folder: where it was loaded from.
         notice: what its answers say about it.
     """
 
-    def __init__(self, model: MedGemma, processor: Processor, *, name: str, folder: Path) -> None:
+    def __init__(self, model: MedGemma, *, name: str, folder: Path) -> None:
         self.model = model
-        self.processor = processor
         self.name = name
         self.folder = folder
         self.notice = notice(folder)
@@ -103,6 +100,15 @@ class Assistant:
     def config(self) -> MedGemmaConfig:
         """Sizes and special tokens."""
         return self.model.config
+
+    @cached_property
+    def processor(self) -> Processor:
+        """From messages to ids and pixels; read when first needed, as `logits` goes without.
+
+        Raises:
+            CheckpointError: the folder lacks a tokenizer, or it contradicts the model.
+        """
+        return Processor.from_folder(self.folder, version=self.config.medgemma_version)
 
     def ask(
         self,
@@ -274,22 +280,21 @@ class Assistant:
 
 
 def load_assistant(
-    name: str | os.PathLike[str],
+    folder: Path,
+    name: str,
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
     version: str | None = None,
 ) -> Assistant:
     """See `osler.load`."""
-    placed, width = torch_device(device), torch_dtype(dtype)
-    if version not in (None, "1", "1.5"):
-        raise PromptError(f"version is {version!r}; it must be '1' or '1.5'")
-    folder = locate(name, "medgemma")
-    model = load_medgemma(folder, dtype=width, device=placed)
+    model = load_medgemma(folder, dtype=torch_dtype(dtype), device=torch_device(device))
     if version is not None:
-        model.config = replace(model.config, medgemma_version=version)
-    processor = Processor.from_folder(folder, version=model.config.medgemma_version)
-    return Assistant(model, processor, name=os.fspath(name), folder=folder)
+        try:
+            model.config = replace(model.config, medgemma_version=version)
+        except ValueError as error:
+            raise PromptError(f"version: {error}") from None
+    return Assistant(model, name=name, folder=folder)
 
 
 def _messages(question: str, images: Sequence[ImageSource], system: str | None) -> Messages:

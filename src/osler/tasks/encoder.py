@@ -5,6 +5,7 @@ Shapes: N images or texts, D embedding size, C classes.
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from osler.preprocess.encoder_processor import EncoderProcessor
 from osler.preprocess.sources import ImageSource, source_name
 from osler.tasks.answer import Classification
 from osler.tasks.checkpoint_extras import carry_over, notice
-from osler.tasks.locate import locate
 from osler.tasks.placement import torch_device, torch_dtype
 
 
@@ -30,17 +30,13 @@ class ImageTextEncoder:
 
     Attributes:
         model: the weights.
-        processor: from images and texts to pixels and ids.
         name: what it was loaded by.
         folder: where it was loaded from.
         notice: what its results say about it.
     """
 
-    def __init__(
-        self, model: MedSiglip, processor: EncoderProcessor, *, name: str, folder: Path
-    ) -> None:
+    def __init__(self, model: MedSiglip, *, name: str, folder: Path) -> None:
         self.model = model
-        self.processor = processor
         self.name = name
         self.folder = folder
         self.notice = notice(folder)
@@ -49,6 +45,15 @@ class ImageTextEncoder:
     def config(self) -> MedSiglipConfig:
         """Sizes of both towers."""
         return self.model.config
+
+    @cached_property
+    def processor(self) -> EncoderProcessor:
+        """From images and texts to pixels and ids; read when first needed.
+
+        Raises:
+            CheckpointError: the folder lacks a tokenizer, or it contradicts the model.
+        """
+        return EncoderProcessor.from_folder(self.folder)
 
     def embed_images(
         self, images: Sequence[ImageSource], *, progress: Progress | None = None
@@ -115,7 +120,7 @@ class ImageTextEncoder:
         classes_CD = mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True)
         images_ND = self.embed_images(images, progress=progress)
         # The model's bias is the same for all classes: a softmax does not see it.
-        logits_NC = images_ND @ classes_CD.T * float(self.model.logit_scale.exp())
+        logits_NC = images_ND @ classes_CD.T * self.model.logit_scale.detach().exp().item()
         odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
         probabilities_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
         return [
@@ -139,14 +144,12 @@ class ImageTextEncoder:
 
 
 def load_image_text_encoder(
-    name: str | os.PathLike[str],
+    folder: Path,
+    name: str,
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
 ) -> ImageTextEncoder:
     """See `osler.load_encoder`."""
-    placed, width = torch_device(device), torch_dtype(dtype)
-    folder = locate(name, "medsiglip")
-    model = load_medsiglip(folder, dtype=width, device=placed)
-    processor = EncoderProcessor.from_folder(folder)
-    return ImageTextEncoder(model, processor, name=os.fspath(name), folder=folder)
+    model = load_medsiglip(folder, dtype=torch_dtype(dtype), device=torch_device(device))
+    return ImageTextEncoder(model, name=name, folder=folder)
