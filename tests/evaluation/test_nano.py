@@ -29,7 +29,10 @@ def test_the_command_prints_a_table_of_all_figures(
     assert rows[0].startswith("| What | Metric | Value |")
     assert all(row.count("|") == rows[0].count("|") for row in rows)
     names = {row.split("|")[1].strip() for row in rows[2:]}
-    assert {"cxr_kermany, 2 labels (normal / pneumonia)", "derm_ham10000, 7 labels"} <= names
+    assert {
+        "Zero-shot, cxr_kermany, 2 labels (normal / pneumonia)",
+        "Zero-shot, derm_ham10000, 7 labels",
+    } <= names
     assert "Modality and body part, all sets" in names
     assert "Pneumonia or normal, from the free answer" in names
 
@@ -39,7 +42,7 @@ def test_the_command_prints_json_and_keeps_to_the_limit(
 ) -> None:
     assert nano.main(["--data", str(pack), "--limit", "1", "--json", *models]) == 0
     figures = {figure["name"]: figure for figure in json.loads(capsys.readouterr().out)}
-    assert figures["derm_ham10000, 7 labels"]["images"] == 1
+    assert figures["Zero-shot, derm_ham10000, 7 labels"]["images"] == 1
     assert figures["Modality and body part, all sets"]["images"] == 9
 
 

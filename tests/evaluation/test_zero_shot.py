@@ -76,7 +76,7 @@ def test_balanced_accuracy_of_what_the_encoder_takes_images_for() -> None:
     (figure,) = zero_shot_figures(KeyedEncoder(), items)
     assert figure.value == pytest.approx(0.75)
     assert (figure.images, figure.chance, figure.unscored) == (3, 0.25, 0)
-    assert figure.name == "mri_brain_tumor, 4 labels"
+    assert figure.name == "Zero-shot, mri_brain_tumor, 4 labels"
 
 
 def test_eyes_are_also_measured_as_healthy_or_diabetic() -> None:
@@ -87,5 +87,5 @@ def test_eyes_are_also_measured_as_healthy_or_diabetic() -> None:
     everything, pair = zero_shot_figures(KeyedEncoder(), eyes)
     assert (everything.images, everything.chance) == (4, 1 / 8)
     assert everything.value == pytest.approx((1 + 0.5 + 1) / 3)
-    assert pair.name == "fundus_odir512, 2 labels (N / D)"
+    assert pair.name == "Zero-shot, fundus_odir512, 2 labels (N / D)"
     assert (pair.images, pair.value) == (3, 0.75)

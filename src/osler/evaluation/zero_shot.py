@@ -48,7 +48,7 @@ def zero_shot_figures(encoder: Classifier, items: Sequence[PackedImage]) -> Iter
             said = [max(chosen, key=results[row].probabilities.__getitem__) for row in rows]
             pair = f" ({' / '.join(chosen)})" if len(chosen) == 2 else ""
             yield balanced(
-                f"{set_name}, {len(chosen)} labels{pair}",
+                f"Zero-shot, {set_name}, {len(chosen)} labels{pair}",
                 [of_set[row][1] for row in rows],
                 said,
                 [of_set[row][0].group for row in rows],
