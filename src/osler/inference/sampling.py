@@ -33,7 +33,7 @@ class SamplingParams:
             (multiplied, where negative); 1 for none.
         no_repeat_ngram_size: no run of this many tokens comes twice, counting the prompt; 0 for
             no such rule.
-        stop: the answer ends before the first of these texts.
+        stop: the answer, not the thought, ends before the first of these texts.
         seed: every prompt's random numbers start from it, alone or in a batch; None for others
             each time.
 

@@ -1,0 +1,97 @@
+"""Embeds images and texts with a MedSigLIP, a batch at a time.
+
+Shapes: N images or texts, D embedding size.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from osler.models.medsiglip import MedSiglip
+from osler.preprocess.encoder_processor import EncoderProcessor
+from osler.preprocess.sources import ImageSource
+
+Item = TypeVar("Item")
+Progress = Callable[[int], object]
+
+
+def embed_images(
+    model: MedSiglip,
+    processor: EncoderProcessor,
+    images: Sequence[ImageSource],
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embed images; each is read only when its batch comes.
+
+    Args:
+        model: the encoder.
+        processor: the encoder's.
+        images: what the processor takes.
+        batch_size: images that go through the model together.
+        progress: called after each batch with the number of images done so far.
+
+    Returns:
+        float32 (N, D), rows of length 1.
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    device = model.logit_scale.device
+
+    def embed(batch: Sequence[ImageSource]) -> Tensor:
+        return model.embed_images(torch.as_tensor(processor.pixels(batch)).to(device))
+
+    return _in_batches(model, images, embed, batch_size, progress)
+
+
+def embed_texts(
+    model: MedSiglip,
+    processor: EncoderProcessor,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embed texts.
+
+    Args:
+        model: the encoder.
+        processor: the encoder's.
+        texts: of any length; what is beyond the encoder's positions is cut off.
+        batch_size: texts that go through the model together.
+        progress: called after each batch with the number of texts done so far.
+
+    Returns:
+        float32 (N, D), rows of length 1.
+    """
+    device = model.logit_scale.device
+
+    def embed(batch: Sequence[str]) -> Tensor:
+        return model.embed_texts(torch.as_tensor(processor.ids(batch)).to(device))
+
+    return _in_batches(model, texts, embed, batch_size, progress)
+
+
+@torch.inference_mode()
+def _in_batches(
+    model: MedSiglip,
+    items: Sequence[Item],
+    embed: Callable[[Sequence[Item]], Tensor],
+    batch_size: int,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    rows = np.empty((len(items), model.config.text_config.projection_size), np.float32)
+    for start in range(0, len(items), batch_size):
+        batch = items[start : start + batch_size]
+        # Normalised again, because a row rounded to bfloat16 is no longer of length 1.
+        unit = torch.nn.functional.normalize(embed(batch).float(), dim=-1)
+        rows[start : start + len(batch)] = unit.cpu().numpy()
+        if progress is not None:
+            progress(start + len(batch))
+    return rows
