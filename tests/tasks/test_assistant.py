@@ -50,7 +50,7 @@ def test_the_stream_joined_is_the_text(model: Assistant, picture: Path) -> None:
 
 def test_chat_with_one_message_is_ask(model: Assistant, picture: Path) -> None:
     content = [{"type": "image", "image": str(picture)}, {"type": "text", "text": QUESTION}]
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": content},
     ]
