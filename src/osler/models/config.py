@@ -218,12 +218,12 @@ def medsiglip_448() -> MedSiglipConfig:
 
 def _nano_vision() -> VisionConfig:
     return VisionConfig(
-        hidden_size=256,
-        intermediate_size=1024,
+        hidden_size=192,
+        intermediate_size=768,
         num_hidden_layers=6,
-        num_attention_heads=4,
+        num_attention_heads=3,
         image_size=224,
-        patch_size=16,
+        patch_size=32,
     )
 
 
@@ -255,11 +255,11 @@ def medgemma_nano() -> MedGemmaConfig:
 def medsiglip_nano() -> MedSiglipConfig:
     """The demonstration encoder that ships in `weights/`; its vision tower is the decoder's."""
     text = SiglipTextConfig(
-        hidden_size=256,
-        intermediate_size=1024,
+        hidden_size=192,
+        intermediate_size=768,
         num_hidden_layers=3,
-        num_attention_heads=4,
+        num_attention_heads=3,
         vocab_size=8192,
-        projection_size=256,
+        projection_size=192,
     )
     return MedSiglipConfig(text_config=text, vision_config=_nano_vision())

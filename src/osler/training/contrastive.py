@@ -1,14 +1,14 @@
 """Phase 1: the image and text encoders, joined by the sigmoid loss.
 
-Shapes: B batch, C channels, S image side, P patches kept, L text positions, D embedding size.
+Shapes: B images, M texts, C channels, S image side, L text positions, D embedding size, K classes.
 
-Source: MedGemma (arXiv 2507.05201), section 2.1; SigLIP (arXiv 2303.15343); dropping patches while
-training follows FLIP (arXiv 2212.00794): it costs little accuracy and most of the time.
+Source: MedGemma (arXiv 2507.05201), section 2.1; SigLIP (arXiv 2303.15343).
 """
 
 import logging
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,27 +17,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from osler.evaluation.naming import findings, study_path
 from osler.ingest.image_pack import PackedImage
 from osler.models.medsiglip import MedSiglip, sigmoid_loss
-from osler.models.siglip import VisionTower
 from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.images import augment
 from osler.training.optim import adamw, cosine, load_state, save_state, set_learning_rate
 
 log = logging.getLogger(__name__)
 
+Tokenize = Callable[[Sequence[str]], Tensor]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveConfig:
-    """Settings of phase 1; the last `full_share` of the steps see all patches."""
+    """Settings of phase 1.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: images a step.
+        texts: captions a step: one for each class, the others of images of the batch.
+        label_weight: weight of the plain classification beside the sigmoid loss. A tower that
+            starts from nothing learns faster when its labels do not pass through a text tower
+            that knows nothing either; the classifier is thrown away.
+    """
 
     steps: int
-    batch_size: int = 128
+    batch_size: int = 64
+    texts: int = 48
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
-    patches_kept: int = 64
-    full_share: float = 0.12
+    label_weight: float = 1.0
     save_every_s: float = 120.0
     seed: int = 0
 
@@ -58,100 +69,136 @@ def initialise(model: MedSiglip) -> None:
     nn.init.constant_(model.logit_bias, -4.0)
 
 
-def encode_some_patches(
-    tower: VisionTower, pixels_BCSS: Tensor, kept: int | None, generator: torch.Generator
-) -> Tensor:
-    """Run a vision tower on `kept` random patches of each image (None: all of them)."""
-    patches_BPD: Tensor = tower.embeddings(pixels_BCSS)
-    if kept is not None:
-        order = torch.rand(patches_BPD.shape[:2], generator=generator).argsort(dim=1)[:, :kept]
-        patches_BPD = patches_BPD.gather(1, order[..., None].expand(-1, -1, patches_BPD.shape[2]))
-    out: Tensor = tower.post_layernorm(tower.encoder(patches_BPD))
-    return out
+class Lessons:
+    """The images with what is said of them, drawn so that small classes are not drowned."""
 
+    def __init__(self, items: Sequence[PackedImage], rng: random.Random) -> None:
+        self.items = items
+        self.keys = [class_key(item) for item in items]
+        # A case is no class: images without a labelled finding are told apart by study only.
+        names = [
+            key if findings(item) else study_path(item)
+            for item, key in zip(items, self.keys, strict=True)
+        ]
+        self.classes = sorted(set(names))
+        self.labels = torch.tensor([self.classes.index(name) for name in names])
+        self._members: dict[str, list[int]] = defaultdict(list)
+        for index, (item, name) in enumerate(zip(items, names, strict=True)):
+            if findings(item):
+                self._members[name].append(index)
+        self._counts = torch.bincount(self.labels).tolist()
+        self._rng = rng
+        self._order: list[int] = []
 
-def balanced_order(items: Sequence[PackedImage], rng: random.Random) -> list[int]:
-    """One epoch's order, in which small sets and rare classes come up to four times as often.
+    def images(self, count: int) -> list[int]:
+        """Indices of the next images; one of a rare class comes up to four times an epoch."""
+        while len(self._order) < count:
+            epoch = []
+            for index, label in enumerate(self.labels.tolist()):
+                repeats = min(4.0, max(1.0, (400 / self._counts[label]) ** 0.5))
+                epoch += [index] * (int(repeats) + (self._rng.random() < repeats % 1))
+            self._rng.shuffle(epoch)
+            self._order += epoch
+        chosen, self._order = self._order[:count], self._order[count:]
+        return chosen
 
-    Without it the 576 ultrasound images drown among the thousands of the large sets.
-    """
-    counts: dict[str, int] = {}
-    for item in items:
-        counts[class_key(item)] = counts.get(class_key(item), 0) + 1
-    order = []
-    for index, item in enumerate(items):
-        repeats = min(4.0, max(1.0, (400 / counts[class_key(item)]) ** 0.5))
-        order += [index] * (int(repeats) + (rng.random() < repeats % 1))
-    rng.shuffle(order)
-    return order
+    def captions(self, images: Sequence[int], count: int) -> tuple[list[str], Tensor]:
+        """Captions for a batch: one of each labelled class, then of the batch's own images.
+
+        Returns:
+            `count` texts, and bool (B, M): which are true of which image.
+        """
+        described = [self._rng.choice(members) for members in self._members.values()]
+        unlabelled = [i for i in images if not findings(self.items[i])]
+        described += unlabelled + self._rng.sample(list(images), len(images))
+        told = [contrastive_caption(self.items[i], self._rng) for i in described[:count]]
+        match = [[is_true_of(key, self.keys[i]) for _, key in told] for i in images]
+        return [text for text, _ in told], torch.tensor(match)
 
 
 def train_contrastive(
     model: MedSiglip,
     items: Sequence[PackedImage],
     squares_N3SS: Tensor,
-    tokenize: Callable[[Sequence[str]], Tensor],
+    tokenize: Tokenize,
     config: ContrastiveConfig,
     state_path: Path,
 ) -> None:
     """Train both encoders in place; a later call continues from `state_path`.
 
     Args:
-        model: the encoder pair; fresh weights are drawn when there is no state.
+        model: the encoder pair, with the weights to start from.
         items: labels and captions.
         squares_N3SS: uint8 images in the order of `items`.
-        tokenize: texts to int64 ids (B, L).
+        tokenize: texts to int64 ids (M, L).
         config: settings.
         state_path: where the training state is kept.
     """
-    torch.manual_seed(config.seed)
-    initialise(model)
-    optimizer = adamw([model], config.learning_rate, config.weight_decay)
-    first = 0
-    if state := load_state(state_path):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-        log.info("continuing at step %d", first)
+    state = load_state(state_path)
+    first = state["step"] if state else 0
     rng = random.Random(config.seed + first)
     generator = torch.Generator().manual_seed(config.seed + first)
-    keys = [class_key(item) for item in items]
-    order: list[int] = []
+    torch.manual_seed(config.seed)
+    lessons = Lessons(items, rng)
+    size = model.config.vision_config.hidden_size
+    classifier = nn.Linear(size, len(lessons.classes))
+    optimizer = adamw([model, classifier], config.learning_rate, config.weight_decay)
+    if state:
+        model.load_state_dict(state["model"])
+        classifier.load_state_dict(state["classifier"])
+        optimizer.load_state_dict(state["optimizer"])
+        log.info("continuing at step %d", first)
     saved = started = time.monotonic()
     model.train()
     for step in range(first, config.steps):
-        if len(order) < config.batch_size:
-            order += balanced_order(items, rng)
-        chosen, order = order[: config.batch_size], order[config.batch_size :]
         set_learning_rate(
             optimizer, config.learning_rate * cosine(step, config.steps, config.warmup_steps)
         )
+        chosen = lessons.images(config.batch_size)
         pixels = augment(squares_N3SS[chosen], [items[i].set_name for i in chosen], generator)
-        captions = [contrastive_caption(items[i], rng) for i in chosen]
-        ids = tokenize([text for text, _ in captions])
-        match = torch.tensor([[is_true_of(key, keys[i]) for _, key in captions] for i in chosen])
-        kept = config.patches_kept if step < config.steps * (1 - config.full_share) else None
+        texts, match = lessons.captions(chosen, config.texts)
         with torch.autocast("cpu", torch.bfloat16):
-            patches = encode_some_patches(model.vision_model, pixels, kept, generator)
-            pooled = model.vision_head(patches)
-            texts = model.text_model(ids)
-        images = F.normalize(pooled.float(), dim=-1)
-        loss = sigmoid_loss(model.logits(images, F.normalize(texts.float(), dim=-1)), match)
+            pooled = model.vision_head(model.vision_model(pixels)).float()
+            told = model.text_model(tokenize(texts)).float()
+        logits = model.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
+        label_loss = F.cross_entropy(classifier(pooled), lessons.labels[chosen])
+        pair_loss = sigmoid_loss(logits, match)
         optimizer.zero_grad()
-        loss.backward()
+        (pair_loss + config.label_weight * label_loss).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 20 == 0:
             rate = (step - first + 1) * config.batch_size / (time.monotonic() - started)
-            log.info("step %d loss %.3f, %.1f images/s", step, loss.item(), rate)
+            log.info(
+                "step %d pairs %.3f labels %.3f, %.1f images/s", step, pair_loss, label_loss, rate
+            )
         if time.monotonic() - saved > config.save_every_s or step == config.steps - 1:
             save_state(
                 state_path,
                 {
                     "model": model.state_dict(),
+                    "classifier": classifier.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "step": step + 1,
                 },
             )
             saved = time.monotonic()
     model.eval()
+
+
+def enlarge_patches(coarse: MedSiglip, fine: MedSiglip) -> None:
+    """Carry an encoder over to larger images with larger patches, the grid unchanged.
+
+    Each weight of a patch is spread over the square of pixels that it now covers, so the new
+    encoder gives for an image what the old one gave for the image averaged over such squares.
+
+    Args:
+        coarse: trained; left as it is.
+        fine: of the same sizes but for `image_size` and `patch_size`; overwritten.
+    """
+    name = "vision_model.embeddings.patch_embedding.weight"
+    state = dict(coarse.state_dict())
+    factor = fine.state_dict()[name].shape[-1] // state[name].shape[-1]
+    spread = state[name].repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+    state[name] = spread / factor**2
+    fine.load_state_dict(state)

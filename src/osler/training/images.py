@@ -65,11 +65,11 @@ def augment(squares_B3SS: Tensor, sets: Iterable[str], generator: torch.Generato
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(batch).uniform_(low, high, generator=generator)
 
-    angle = uniform(-math.pi / 15, math.pi / 15)
+    angle = uniform(-math.pi / 20, math.pi / 20)
     free = torch.tensor([name in _NO_UPRIGHT for name in sets])
     quarters = torch.randint(0, 4, (batch,), generator=generator)
     angle = angle + torch.where(free, quarters, 0) * (math.pi / 2)
-    zoom = uniform(math.log(0.75), math.log(1.2)).exp()
+    zoom = uniform(math.log(0.8), math.log(1.15)).exp()
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     stretch = uniform(math.log(0.9), math.log(1.1)).exp()
     theta = torch.zeros(batch, 2, 3)
@@ -77,11 +77,11 @@ def augment(squares_B3SS: Tensor, sets: Iterable[str], generator: torch.Generato
     theta[:, 0, 1] = -angle.sin() * zoom
     theta[:, 1, 0] = angle.sin() * zoom * mirror * stretch
     theta[:, 1, 1] = angle.cos() * zoom
-    theta[:, 0, 2] = uniform(-0.1, 0.1)
-    theta[:, 1, 2] = uniform(-0.1, 0.1)
+    theta[:, 0, 2] = uniform(-0.07, 0.07)
+    theta[:, 1, 2] = uniform(-0.07, 0.07)
     grid = F.affine_grid(theta, list(squares_B3SS.shape), align_corners=False)
     moved = F.grid_sample(squares_B3SS.float() / 255.0, grid, align_corners=False)
-    gamma = uniform(math.log(0.7), math.log(1.4)).exp()
-    gain = uniform(0.8, 1.2)
+    gamma = uniform(math.log(0.75), math.log(1.33)).exp()
+    gain = uniform(0.85, 1.15)
     varied = moved.clamp(min=1e-6) ** gamma[:, None, None, None] * gain[:, None, None, None]
     return varied.clamp(max=1.0) * 2.0 - 1.0

@@ -1,7 +1,8 @@
 """The recipe of the two nano models, phase by phase.
 
-    python -m osler.training.nano encoder --data DIR    # images and captions: the sigmoid loss
-    python -m osler.training.nano text --data DIR       # the decoder reads; runs beside `encoder`
+    python -m osler.training.nano coarse --data DIR     # small images and captions: sigmoid loss
+    python -m osler.training.nano encoder --data DIR    # the same at full size
+    python -m osler.training.nano text --data DIR       # the decoder reads; may run beside these
     python -m osler.training.nano images --data DIR     # the decoder learns to speak of images
     python -m osler.training.nano export                # both folders in `--out`
 
@@ -11,7 +12,8 @@ Each phase keeps its state in `--runs` and continues from there when called agai
 import argparse
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,13 @@ from osler.models.medsiglip import MedSiglip
 from osler.preprocess.siglip_tokenizer import SiglipTokenizer
 from osler.preprocess.tokenizer import Tokenizer
 from osler.training.captions import instruction_pairs
-from osler.training.contrastive import ContrastiveConfig, balanced_order, train_contrastive
+from osler.training.contrastive import (
+    ContrastiveConfig,
+    Lessons,
+    enlarge_patches,
+    train_contrastive,
+)
+from osler.training.contrastive import initialise as initialise_encoders
 from osler.training.conversation import TrainingSequence, conversation, document
 from osler.training.corpus import text_samples
 from osler.training.decoder import (
@@ -46,28 +54,27 @@ _TEXT_SHARE = 0.1
 _QUESTIONS = 3
 
 
+def coarse_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 1a: both encoders of MedSigLIP-nano, on images of half the side: four times as fast."""
+    model = _coarse_medsiglip()
+    initialise_encoders(model)
+    _train_encoders(model, data, weights, ContrastiveConfig(steps=steps), _state(runs, "coarse"))
+
+
 def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
-    """Phase 1: both encoders of MedSigLIP-nano."""
-    config = medsiglip_nano()
-    items = list(read_image_pack(data, "train"))
-    squares = load_squares(items, config.vision_config.image_size)
-    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
-
-    def tokenize(texts: Sequence[str]) -> Tensor:
-        return torch.tensor([tokenizer.encode(text) for text in texts])
-
-    settings = ContrastiveConfig(steps=steps, batch_size=64, patches_kept=49)
-    train_contrastive(
-        MedSiglip(config), items, squares, tokenize, settings, _state(runs, "encoder")
-    )
+    """Phase 1b: the same encoders on images of the full side."""
+    coarse, model = _coarse_medsiglip(), MedSiglip(medsiglip_nano())
+    coarse.load_state_dict(_required(runs, "coarse")["model"])
+    enlarge_patches(coarse, model)
+    config = ContrastiveConfig(steps=steps, learning_rate=3e-4)
+    _train_encoders(model, data, weights, config, _state(runs, "encoder"))
 
 
 def text_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     """Phase 2: the decoder of MedGemma-nano on text."""
     tokenizer = Tokenizer.from_folder(weights / "medgemma-nano")
     model = _fresh_medgemma()
-    for layer in model.language_model.layers:
-        layer.compile()  # halves the time: a small decoder's time goes into many small steps
+    _compile([model.language_model.layers])
     batches = packed_batches(_text_sequences(data, tokenizer, seed=0), 16, 256)
     train_decoder(model, batches, DecoderConfig(steps=steps), _state(runs, "text"))
 
@@ -105,6 +112,34 @@ def export(runs: Path, weights: Path) -> None:
     save_medgemma(model.bfloat16(), weights / "medgemma-nano")
 
 
+def _coarse_medsiglip() -> MedSiglip:
+    torch.manual_seed(0)
+    config = medsiglip_nano()
+    vision = replace(config.vision_config, image_size=112, patch_size=16)
+    return MedSiglip(replace(config, vision_config=vision))
+
+
+def _train_encoders(
+    model: MedSiglip, data: Path, weights: Path, config: ContrastiveConfig, state: Path
+) -> None:
+    items = list(read_image_pack(data, "train"))
+    squares = load_squares(items, model.config.vision_config.image_size)
+    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
+
+    def tokenize(texts: Sequence[str]) -> Tensor:
+        return torch.tensor([tokenizer.encode(text) for text in texts])
+
+    _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
+    train_contrastive(model, items, squares, tokenize, config, state)
+
+
+def _compile(stacks: Iterable[nn.ModuleList]) -> None:
+    """Fuse the blocks' many small steps, in which most of a small model's time goes."""
+    for stack in stacks:
+        for layer in stack:
+            layer.compile()
+
+
 def _image_batches(
     data: Path,
     items: Sequence[PackedImage],
@@ -118,7 +153,7 @@ def _image_batches(
     soft = "<image_soft_token>" * config.mm_tokens_per_image
     image_text = f"\n\n<start_of_image>{soft}<end_of_image>\n\n"
     texts = _text_sequences(data, tokenizer, seed=1)
-    order: list[int] = []
+    lessons = Lessons(items, rng)
     while True:
         sequences: list[TrainingSequence] = []
         while len(sequences) < _SEQUENCES:
@@ -126,9 +161,7 @@ def _image_batches(
                 text = next(texts)
                 sequences.append(TrainingSequence(ids=text.ids[:256], learn=text.learn[:256]))
                 continue
-            if not order:
-                order = balanced_order(items, rng)
-            index = order.pop()
+            [index] = lessons.images(1)
             described, *others = instruction_pairs(items[index], rng)
             turns = [described, *rng.sample(others, min(len(others), _QUESTIONS - 1))]
             rng.shuffle(turns)
@@ -191,7 +224,7 @@ def main() -> None:
         description="Train the nano models, one phase a call.",
         epilog="example: python -m osler.training.nano encoder --data ../shared/data",
     )
-    parser.add_argument("phase", choices=("encoder", "text", "images", "export"))
+    parser.add_argument("phase", choices=("coarse", "encoder", "text", "images", "export"))
     parser.add_argument("--data", type=Path, help="the data pack's folder")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where states are kept")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="the models' folders")
@@ -206,8 +239,9 @@ def main() -> None:
     if arguments.data is None:
         parser.error(f"the phase {arguments.phase!r} needs --data")
     run, steps = {
-        "encoder": (encoder_phase, 2000),
-        "text": (text_phase, 1700),
+        "coarse": (coarse_phase, 3600),
+        "encoder": (encoder_phase, 600),
+        "text": (text_phase, 1000),
         "images": (images_phase, 1000),
     }[arguments.phase]
     run(arguments.data, arguments.runs, arguments.out, arguments.steps or steps)
