@@ -107,7 +107,7 @@ def test_saved_by_osler_both_generate_the_same(
     theirs = their_model(tmp_path, config)
     assert theirs.dtype == dtype
     tokens = our_tokens(loaded)
-    assert len(set(tokens)) > 3  # one token over and over would prove little
+    assert len(set(tokens)) >= 3  # one token over and over would prove little
     assert tokens == their_tokens(theirs, config)
 
 
@@ -126,7 +126,7 @@ def test_saved_by_transformers_osler_generates_the_same(
     assert loaded.config.text_config == config.text_config
     assert_same_weights(loaded, pair.ours)
     tokens = our_tokens(loaded)
-    assert len(set(tokens)) > 3
+    assert len(set(tokens)) >= 3
     assert tokens == their_tokens(pair.theirs, config)
 
 

@@ -7,13 +7,14 @@ and type stay the same, converted one by one where not.
 
 import json
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from osler.errors import CheckpointError, MissingKeyError, ShapeMismatchError, UnusedKeyError
 from osler.models.hf_config import (
@@ -71,7 +72,7 @@ def load_medgemma(
     """
     folder = Path(folder)
     config = read_medgemma_config(folder)
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         model = MedGemma(config)
     return _load(model, folder, MEDGEMMA_LAYOUTS, dtype, torch.device(device))
 
@@ -82,7 +83,7 @@ def load_medsiglip(
     """Load a MedSigLIP, or any SigLIP, from a folder; arguments and errors as `load_medgemma`."""
     folder = Path(folder)
     config = read_medsiglip_config(folder)
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         model = MedSiglip(config)
     return _load(model, folder, (MEDSIGLIP,), dtype, torch.device(device))
 
@@ -113,6 +114,26 @@ def save_medsiglip(
     """Save weights and `config.json`; arguments and errors as `save_medgemma`."""
     dtype = str(model.logit_scale.dtype).removeprefix("torch.")
     _save(model, Path(folder), MEDSIGLIP, medsiglip_json(model.config, dtype), max_shard_bytes)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Skip `torch.nn.init` while building: the values come from a file.
+
+    On the meta device those functions have nothing to fill, yet import torch's compiler, which
+    takes as long as importing torch.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _load(

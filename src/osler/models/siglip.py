@@ -135,12 +135,13 @@ class PoolingHead(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(1, 1, config.hidden_size))
+        self.probe = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.attention = nn.MultiheadAttention(
             config.hidden_size, config.num_attention_heads, batch_first=True
         )
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = FeedForward(config)
+        nn.init.normal_(self.probe)
 
     def forward(self, x_NPD: Tensor) -> Tensor:
         probe = self.probe.expand(x_NPD.shape[0], -1, -1)

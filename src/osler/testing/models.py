@@ -77,8 +77,7 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
     """Give every parameter random values, so that none can be lost unnoticed.
 
     Biases, norm weights and the logit scale and bias are moved off their neutral value; matrices
-    keep the scale of what they multiply. What a decoder's blocks add outweighs the embedding, or
-    the head tied with it would say the last token again and again.
+    keep the scale of what they multiply.
 
     Args:
         model: changed in place.
@@ -94,7 +93,12 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
                 owner = model.get_submodule(name.rpartition(".")[0])
                 is_scale = isinstance(owner, nn.LayerNorm) and name.endswith("weight")
                 parameter.copy_(0.2 * values + (1.0 if is_scale else 0.0))
-                if name.endswith(
-                    ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
-                ):
-                    parameter.add_(3.0)
+        # A decoder's blocks must drown the embedding, or the head tied with it says the last token
+        # again and again.
+        outputs = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if name.endswith("post_feedforward_layernorm.weight")
+        ]
+        for weight in outputs:
+            weight.add_((weight.numel() / len(outputs)) ** 0.5 / 2.5)

@@ -1,0 +1,168 @@
+"""A random MedGemma 4B at full size: transformers saves it, Osler loads it and answers the same.
+
+    python bench/full_size.py FOLDER
+
+writes about 8.6 GB into FOLDER, asks both about one 896 x 896 image, and prints one line of JSON:
+tokens of both, seconds to load and to answer, and peak resident memory of each process beside the
+size of the files. Every stage is a process of its own, so that none counts another's memory.
+`--layers` makes a smaller one for trying out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from osler.models.checkpoint import load_medgemma
+from osler.models.config import MedGemmaConfig, layer_pattern, medgemma_4b
+from osler.models.hf_config import CONFIG_FILE, medgemma_json
+from osler.models.kv_cache import KVCache
+
+NEW_TOKENS = 16
+
+
+def sizes(layers: int | None) -> MedGemmaConfig:
+    """The 4B, or its first layers only (every second of them global)."""
+    config = medgemma_4b()
+    if layers is None:
+        return config
+    assert config.vision_config is not None
+    return replace(
+        config,
+        text_config=replace(
+            config.text_config, num_hidden_layers=layers, layer_types=layer_pattern(layers, 2)
+        ),
+        vision_config=replace(config.vision_config, num_hidden_layers=layers),
+    )
+
+
+def prompt(config: MedGemmaConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (1, L) with one image in their middle, and its pixels."""
+    generator = torch.Generator().manual_seed(7)
+    text = torch.randint(1000, 200_000, (14,), generator=generator).tolist()
+    image = [config.image_token_id] * config.mm_tokens_per_image
+    ids = [config.bos_token_id, *text[:6], config.boi_token_id, *image, config.eoi_token_id]
+    assert config.vision_config is not None
+    side = config.vision_config.image_size
+    pixels = torch.rand(1, 3, side, side, generator=generator) * 2 - 1
+    return torch.tensor([ids + text[6:]]), pixels
+
+
+def save(folder: Path, layers: int | None) -> dict[str, Any]:
+    """Let transformers save random weights, in shards of 2 GB."""
+    import transformers
+
+    from osler.testing.models import randomise
+
+    content = medgemma_json(sizes(layers), "bfloat16")[CONFIG_FILE]
+    with torch.device("meta"):
+        config = transformers.Gemma3Config(**content)
+        model = transformers.Gemma3ForConditionalGeneration(config).to(torch.bfloat16)
+    model.to_empty(device="cpu")
+    model.tie_weights()
+    randomise(model)
+    model.save_pretrained(folder, max_shard_size="2GB")
+    return {}
+
+
+def answer_of_transformers(folder: Path, layers: int | None) -> dict[str, Any]:
+    """Greedy tokens of the reference, and how far the best was ahead of the next at each step."""
+    import transformers
+
+    start = time.perf_counter()
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16)
+    loaded = time.perf_counter()
+    ids, pixels = prompt(sizes(layers))
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=pixels.bfloat16(),
+        token_type_ids=(ids == model.config.image_token_id).long(),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=None,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    best = torch.stack([step[0].float().topk(2).values for step in output.logits])
+    return {
+        "tokens": output.sequences[0, ids.shape[1] :].tolist(),
+        "closest_lead": round(float((best[:, 0] - best[:, 1]).min()), 4),
+        "load_s": round(loaded - start, 1),
+        "answer_s": round(time.perf_counter() - loaded, 1),
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def answer_of_osler(folder: Path, layers: int | None) -> dict[str, Any]:
+    """Greedy tokens of Osler."""
+    start = time.perf_counter()
+    model = load_medgemma(folder)
+    loaded = time.perf_counter()
+    ids, pixels = prompt(sizes(layers))
+    images: torch.Tensor | None = pixels
+    cache = KVCache(model.config.text_config, 1, dtype=torch.bfloat16)
+    tokens: list[int] = []
+    with torch.inference_mode():
+        for _ in range(NEW_TOKENS):
+            logits = model(ids, pixels_NCSS=images, cache=cache, last_only=True)
+            ids, images = logits.argmax(dim=-1), None
+            tokens.append(int(ids))
+    return {
+        "tokens": tokens,
+        "load_s": round(loaded - start, 1),
+        "answer_s": round(time.perf_counter() - loaded, 1),
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had resident, mapped files included (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+STAGES: dict[str, Callable[[Path, int | None], dict[str, Any]]] = {
+    "save": save,
+    "transformers": answer_of_transformers,
+    "osler": answer_of_osler,
+}
+
+
+def measure(folder: Path, layers: int | None) -> dict[str, Any]:
+    """Run all stages, each in its own process."""
+    figures: dict[str, Any] = {}
+    for stage in STAGES:
+        command = [sys.executable, __file__, str(folder), "--stage", stage]
+        if layers is not None:
+            command += ["--layers", str(layers)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        figures[stage] = json.loads(done.stdout.splitlines()[-1])
+    file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return figures | {
+        "file_bytes": file_bytes,
+        "shards": len(list(folder.glob("*.safetensors"))),
+        "peak_over_files": round(figures["osler"]["peak_bytes"] / file_bytes, 3),
+        "same_tokens": figures["osler"]["tokens"] == figures["transformers"]["tokens"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--layers", type=int, help="of decoder and vision tower; default: all")
+    parser.add_argument("--stage", choices=STAGES, help="run one stage only, in this process")
+    arguments = parser.parse_args()
+    run = STAGES[arguments.stage] if arguments.stage else measure
+    sys.stdout.write(json.dumps(run(arguments.folder, arguments.layers)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
