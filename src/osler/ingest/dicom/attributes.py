@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.errors import BytesLengthException
 
 from osler.errors import DicomError
 
 # What pydicom raises on values and structures that are not as they should be.
 MALFORMED = (
+    BytesLengthException,
     ValueError,
     TypeError,
     KeyError,
@@ -36,6 +38,21 @@ def value_of(ds: Dataset, keyword: str) -> Any:
         return None if value is None or value == "" else value
     except MALFORMED:
         raise DicomError(f"{keyword} is malformed") from None
+
+
+def binary(ds: Dataset, keyword: str) -> tuple[bytes, str]:
+    """The bytes of one attribute, and their value representation.
+
+    Raises:
+        DicomError: absent, or not bytes.
+    """
+    try:
+        element = ds[keyword]
+    except MALFORMED:
+        raise DicomError(f"{keyword} is malformed") from None
+    if not isinstance(element.value, bytes):
+        raise DicomError(f"{keyword} is empty or malformed")
+    return element.value, str(element.VR)
 
 
 def integer(ds: Dataset, keyword: str, default: int | None = None) -> int:

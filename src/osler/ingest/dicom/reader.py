@@ -4,7 +4,7 @@ import re
 
 from pydicom import Dataset
 
-from osler.ingest.dicom.attributes import value_of
+from osler.ingest.dicom.attributes import binary, value_of
 from osler.ingest.dicom.color import display_rgb, palette_rgb
 from osler.ingest.dicom.dataset import read_attributes
 from osler.ingest.dicom.frame_decoders import decode_frame
@@ -32,8 +32,7 @@ def decode_dicom(data: bytes, *, source: str, sha256: str) -> Image:
     """
     ds, syntax = read_attributes(data)
     header = read_pixel_header(ds)
-    element = ds["PixelData"]
-    frame = decode_frame(element.value, element.VR, syntax, header)
+    frame = decode_frame(*binary(ds, "PixelData"), syntax, header)
     modality = _modality(ds)
     if header.is_palette or not header.is_grey:
         if header.is_palette:
