@@ -51,6 +51,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["classify", "a.png", "--labels", "one,"], "two or more"),
         (["embed", "a.png"], "--out"),
         (["info"], "MODEL"),
+        (["show", "a.png", "--out", "seen.jpg"], "must end in .png"),
         (["info", "medgemma_4b", "medgemma_27b"], "unrecognized arguments: medgemma_27b"),
         (["show", "a.png", "b.png", "--out", "c.png"], "unrecognized arguments: b.png"),
     ],
@@ -121,7 +122,10 @@ def test_classify_prints_the_best_label_first(
     for line, result in zip(lines, results, strict=False):
         source, first = line.split("   ", 1)
         assert source.strip() == result.source
-        assert first.split("   ")[0].strip() == f"{result.label} {result.probabilities[result.label]:.1%}"
+        assert (
+            first.split("   ")[0].strip()
+            == f"{result.label} {result.probabilities[result.label]:.1%}"
+        )
     assert lines[-1] == results[0].notice
 
 

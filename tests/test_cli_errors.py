@@ -121,12 +121,15 @@ def test_a_model_that_is_not_here_says_what_to_download() -> None:
     assert "hf download google/medgemma-4b-it --local-dir medgemma-4b-it" in done.stderr
 
 
-def test_a_place_that_cannot_be_written(medgemma_folder: Path, picture: Path) -> None:
-    out = "no-such-folder/seen.png"
-    done = _osler("show", str(picture), "--out", out, "--model", str(medgemma_folder))
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "no-such-folder" in done.stderr
+@pytest.mark.parametrize("verb", ["show", "embed"])
+def test_a_place_that_cannot_be_written_fails_before_the_work(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for out, reason in (("no-such/seen.png", "there is no folder"), ("folder.png", "a folder")):
+        done = _osler(verb, "never-read.png", "--out", str(tmp_path / out))
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert out in done.stderr
+        assert reason in done.stderr
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -257,6 +256,7 @@ def _classify(args: argparse.Namespace) -> None:
 def _embed(args: argparse.Namespace) -> None:
     import numpy as np
 
+    _check_out(args.out)
     encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
     with _progress(len(args.inputs)) as progress:
         rows = encoder.embed_images(args.inputs, progress=progress)
@@ -305,6 +305,9 @@ def _show(args: argparse.Namespace) -> None:
 
     from osler.tasks.show import seen_squares
 
+    if args.out.suffix.lower() != ".png":
+        args.usage_error("--out must end in .png")
+    _check_out(args.out)
     squares = seen_squares(
         args.image,
         args.model,
@@ -325,16 +328,23 @@ def _show(args: argparse.Namespace) -> None:
         _note(f"wrote {', '.join(map(str, outs))}")
 
 
+def _check_out(out: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    if not out.parent.is_dir():
+        raise OslerError(f"{out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise OslerError(f"{out}: a folder, not a file")
+
+
 def _write_whole(out: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write beside the target and rename, so that no half file ever bears its name."""
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as file:
-        try:
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with part.open("xb") as file:
             write(file)
-            file.flush()
-            os.replace(file.name, out)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
