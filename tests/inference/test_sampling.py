@@ -152,6 +152,13 @@ def test_draws_follow_the_distribution() -> None:
     assert counts[1] == 0
 
 
+def test_the_smallest_number_draws_no_dropped_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.zeros(1, dtype=torch.float64))
+    params = SamplingParams(temperature=1.0, top_k=2)
+    logits_V = torch.tensor([0.0, 5.0, 5.0])
+    assert sample(logits_V, torch.tensor([0]), params, params.generator()) == 1
+
+
 def test_dropped_tokens_are_never_drawn() -> None:
     params = SamplingParams(temperature=2.0, top_k=3, seed=0)
     generator, logits_V = params.generator(), random_logits(1)
