@@ -149,9 +149,7 @@ def _load(
     layout = closest(layouts, wanted, stored)
     _compare(folder, layout, wanted, stored)
     dtype = dtype or _only_dtype(folder, stored)
-    tensors: dict[str, Tensor] = {}
-    for key in wanted:
-        tensors[key] = stored[layout.in_file(key)].read().to(device, dtype)
+    tensors = {key: stored[layout.in_file(key)].read().to(device, dtype) for key in wanted}
     if layout.head in stored:
         _compare_head(stored[layout.head], stored[layout.in_file(_EMBEDDING)])
     model.load_state_dict(tensors, assign=True)

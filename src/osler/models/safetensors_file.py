@@ -2,7 +2,8 @@
 
 A header is checked (by the safetensors library: length, JSON, known types, offsets that lie in the
 file and cover it without overlap) before any weight is looked at. What `read` returns is the file
-itself mapped into memory: pages load when used, and writing to them never reaches the file.
+itself mapped into memory: pages load when used, and writing to them never reaches the file. So a
+file must not be cut short while a model uses it; saving replaces files and never writes into them.
 """
 
 import json
