@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image as Picture
 from pydicom.data import get_testdata_file
 
@@ -17,7 +16,7 @@ from osler.models.medgemma import MedGemma
 from osler.models.medsiglip import MedSiglip
 from osler.tasks.checkpoint_extras import carry_over
 from osler.tasks.locate import shipped_weights
-from osler.testing.models import tiny_text, tiny_vision
+from osler.testing.models import randomise, tiny_text, tiny_vision
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub, whatever the machine can reach
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads warn when a test starts a process
@@ -31,10 +30,8 @@ VISION = replace(tiny_vision(), image_size=224, patch_size=32)
 def medgemma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MedGemma: random weights, the nano's tokenizer and square."""
     text = replace(tiny_text(), vocab_size=8192, max_position_embeddings=8192)
-    torch.manual_seed(0)
     model = MedGemma(replace(medgemma_nano(), text_config=text, vision_config=VISION))
-    # Random weights repeat the last token for ever; a tenth of their scores makes livelier text.
-    model.language_model.norm.weight.data.fill_(-0.9)
+    randomise(model)
     folder = tmp_path_factory.mktemp("medgemma")
     save_medgemma(model, folder)
     carry_over(shipped_weights() / "medgemma-nano", folder, NOTICE)
@@ -51,8 +48,8 @@ def medsiglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=2,
         projection_size=32,
     )
-    torch.manual_seed(0)
     model = MedSiglip(MedSiglipConfig(text_config=text, vision_config=VISION))
+    randomise(model)
     model.logit_scale.data.fill_(math.log(50))
     folder = tmp_path_factory.mktemp("medsiglip")
     save_medsiglip(model, folder)
