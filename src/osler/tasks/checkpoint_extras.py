@@ -12,6 +12,7 @@ from osler.models.hf_config import CONFIG_FILE
 from osler.tasks.answer import NOT_A_DEVICE
 
 NOTICE_FIELD = "osler_notice"
+DEMONSTRATION = "Written by a nano model: a demonstration, often wrong."
 PROCESSOR_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -46,13 +47,17 @@ def notice(folder: Path) -> str:
     return f"{own} {NOT_A_DEVICE}" if isinstance(own, str) else NOT_A_DEVICE
 
 
+def write_notice(folder: Path, own: str) -> None:
+    """Give a checkpoint a sentence of its own."""
+    path = folder / CONFIG_FILE
+    values = json.loads(path.read_bytes()) | {NOTICE_FIELD: own}
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def carry_over(source: Path, target: Path, notice: str) -> None:
     """Complete a folder of newly saved weights with what their old folder held beside them."""
     for name in PROCESSOR_FILES:
         if (source / name).is_file() and not (target / name).exists():
             shutil.copyfile(source / name, target / name)
-    own = notice.removesuffix(NOT_A_DEVICE).strip()
-    if own:
-        path = target / CONFIG_FILE
-        values = json.loads(path.read_bytes()) | {NOTICE_FIELD: own}
-        path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if own := notice.removesuffix(NOT_A_DEVICE).strip():
+        write_notice(target, own)
