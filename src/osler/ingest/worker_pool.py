@@ -53,6 +53,7 @@ class _Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         timer = threading.Timer(timeout_s, self._expire)
+        timer.daemon = True  # no reason for an ending program to wait
         timer.start()
         try:
             send(self._process.stdin.fileno(), {"source": source}, data)
