@@ -15,16 +15,21 @@ SEEN = Path("demo/seen.png")
 QUESTION = "Describe this X-ray."
 
 
+def radiograph() -> Path:
+    """A real chest radiograph, from the pydicom-data package."""
+    path = get_testdata_file("RG1_J2KI.dcm", download=False)
+    if path is None:
+        raise SystemExit("demo: RG1_J2KI.dcm is missing; is pydicom-data installed?")
+    return Path(str(path))
+
+
 def main() -> int:
-    radiograph = get_testdata_file("RG1_J2KI.dcm", download=False)
-    if radiograph is None:
-        print("demo: RG1_J2KI.dcm is missing; is pydicom-data installed?", file=sys.stderr)
-        return 1
+    film = radiograph()
     SEEN.parent.mkdir(exist_ok=True)
     print("A real chest radiograph from the pydicom-data package: DICOM, JPEG 2000, MONOCHROME1.")
     for command in (
-        ["show", str(radiograph), "--out", str(SEEN)],
-        ["ask", str(radiograph), QUESTION],
+        ["show", str(film), "--out", str(SEEN)],
+        ["ask", str(film), QUESTION],
     ):
         print(f"\n$ osler {_short(command)}", flush=True)
         if code := osler(command):
