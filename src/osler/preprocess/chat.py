@@ -106,12 +106,14 @@ def render_chat(
         control_pieces: what messages may not use.
 
     Returns:
-        Spans that alternate between plain and literal; their texts joined are the prompt.
+        Spans in order, no two plain ones neighbours; their texts joined are the prompt.
     """
     control = re.compile("|".join(map(re.escape, sorted(control_pieces, key=len, reverse=True))))
     images = iter(image_texts)
     spans: list[Span] = []
     for text, is_literal in _pieces(turns, images, bos, control):
+        if not text:
+            continue
         if spans and not is_literal and not spans[-1].is_literal:
             text, is_literal = spans.pop().text + text, False
         spans.append(Span(text, is_literal))

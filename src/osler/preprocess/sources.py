@@ -56,11 +56,15 @@ def source_name(source: ImageSource) -> str:
 def _from_pillow(picture: PIL.Image.Image) -> Image:
     try:
         upright = PIL.ImageOps.exif_transpose(picture)
-        if upright.mode.split(";")[0] in _DEEP_GREY:
-            return _from_memory(np.asarray(upright).astype(np.float32))
-        return _from_memory(np.asarray(upright.convert("RGB")))
+        is_deep = upright.mode.split(";")[0] in _DEEP_GREY
+        values = np.asarray(upright if is_deep else upright.convert("RGB"))
     except (OSError, SyntaxError) as error:  # it is decoded only now
         raise UnreadableFileError("image: the picture is damaged or truncated") from error
+    if not is_deep:
+        return _from_memory(values)
+    if not np.isfinite(values).all():
+        raise UnreadableFileError("image: the picture holds values that are not numbers")
+    return _from_memory(values.astype(np.float32))
 
 
 def _from_array(values: NDArray[np.uint8]) -> Image:

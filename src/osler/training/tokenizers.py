@@ -42,8 +42,8 @@ BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 IMAGE_PIECES = ("<start_of_image>", "<end_of_image>", "<image_soft_token>")
 
 # What a merge may join while training: a word with the space before it, or a run of punctuation.
-# Digits and newlines stay alone, so that numbers are read digit by digit.
-WORDS = Regex(r"▁?\p{L}+|\p{N}|\n|▁?[^\p{L}\p{N}▁\n]+|▁+")
+# Digits stay alone, so that numbers are read digit by digit.
+WORDS = Regex(r"▁?\p{L}+|\p{N}|▁?[^\p{L}\p{N}▁]+|▁+")
 
 # Fields of the pack's records that hold prose.
 PROSE_FIELDS = frozenset(
@@ -122,7 +122,7 @@ def train_gemma_tokenizer(
         image_tokens: soft tokens of one image.
 
     Raises:
-        ValueError: the texts give fewer pieces than `vocab_size` asks for.
+        ValueError: the texts do not give as many pieces as `vocab_size` asks for.
     """
     low = (*CONTROL_PIECES, *PLAIN_ADDED_PIECES, *TURN_PIECES, *NEWLINE_RUNS, *BYTE_PIECES)
     learnt, merges = _train_bpe(texts, vocab_size - len(low) - len(IMAGE_PIECES))
@@ -275,13 +275,14 @@ def _train_bpe(texts: Iterable[str], size: int) -> tuple[list[str], list[tuple[s
     """Pieces in the order of their learning, characters first, and the merges that make them."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(WORDS, "isolated")
-    # Rare characters are spelt in bytes. The newline has its piece already: it is dropped here.
-    trainer = trainers.BpeTrainer(vocab_size=size + 1, limit_alphabet=160, show_progress=False)
+    # Newlines have their pieces already, and rare characters are spelt in bytes.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "removed"), pre_tokenizers.Split(WORDS, "isolated")]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=size, limit_alphabet=159, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     model = json.loads(tokenizer.to_str())["model"]
-    by_id = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    pieces = [piece for piece in by_id if piece != "\n"]
+    pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
     return pieces, [(left, right) for left, right in model["merges"]]
 
 
