@@ -1,8 +1,11 @@
 """Osler: the MedGemma system, where the data is.
 
->>> import osler
->>> model = osler.load("nano")
->>> answer = model.ask("Which body part is shown?", images=["chest.dcm"])  # doctest: +SKIP
+Two functions load all there is:
+
+    model = osler.load("nano")
+    model.ask("Which body part is shown?", images=["chest.dcm"])
+    encoder = osler.load_encoder("nano")
+    encoder.classify(["chest.dcm"], ["normal chest X-ray", "pneumonia"])
 """
 
 import os

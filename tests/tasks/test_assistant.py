@@ -159,6 +159,7 @@ def test_thoughts_go_where_they_are_asked_to(model: Assistant) -> None:
     [
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"temperature": -1.0}, "temperature"),
+        ({"images": "chest.dcm"}, "a list of images"),
         (
             {"images": ["x.png"], "system": None, "question": [{"role": "user", "content": "?"}]},
             "own",

@@ -89,3 +89,10 @@ def test_a_saved_folder_embeds_the_same(
     np.testing.assert_array_equal(copy.embed_images([picture]), encoder.embed_images([picture]))
     np.testing.assert_array_equal(copy.embed_texts(LABELS), encoder.embed_texts(LABELS))
     assert copy.notice == encoder.notice
+
+
+def test_one_image_or_text_is_not_a_list(encoder: ImageTextEncoder, picture: Path) -> None:
+    with pytest.raises(PromptError, match="a list of images"):
+        encoder.embed_images(str(picture))
+    with pytest.raises(PromptError, match="a list of texts"):
+        encoder.embed_texts("pneumonia")

@@ -298,6 +298,8 @@ def load_assistant(
 
 
 def _messages(question: str, images: Sequence[ImageSource], system: str | None) -> Messages:
+    if isinstance(images, str | os.PathLike):
+        raise PromptError("images is a list of images: images=[path]")
     content = [{"type": "image", "image": image} for image in images]
     user = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
     return [user] if system is None else [{"role": "system", "content": system}, user]

@@ -71,6 +71,8 @@ class ImageTextEncoder:
         Raises:
             InputError: an image that cannot be read.
         """
+        if isinstance(images, str | os.PathLike):
+            raise PromptError("images is a list of images: [path]")
         return embed.embed_images(self.model, self.processor, images, progress=progress)
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -82,6 +84,8 @@ class ImageTextEncoder:
         Returns:
             float32 (N, D), rows of length 1.
         """
+        if isinstance(texts, str):
+            raise PromptError("texts is a list of texts: [text]")
         return embed.embed_texts(self.model, self.processor, texts)
 
     def classify(

@@ -101,4 +101,4 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
             if name.endswith("post_feedforward_layernorm.weight")
         ]
         for weight in outputs:
-            weight.add_((weight.numel() / len(outputs)) ** 0.5 / 2.5)
+            weight.add_((weight.numel() / len(outputs)) ** 0.5)

@@ -21,6 +21,7 @@ from osler.evaluation.naming import findings, study_path
 from osler.ingest.image_pack import PackedImage
 from osler.models.medsiglip import MedSiglip, sigmoid_loss
 from osler.training.captions import class_key, contrastive_caption, is_true_of
+from osler.training.embeddings import sines_and_cosines, whiten
 from osler.training.images import augment
 from osler.training.optim import adamw, cosine, load_state, save_state, set_learning_rate
 
@@ -45,19 +46,25 @@ class ContrastiveConfig:
     steps: int
     batch_size: int = 64
     texts: int = 48
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.02
     warmup_steps: int = 100
     label_weight: float = 1.0
     save_every_s: float = 120.0
     seed: int = 0
 
 
-def initialise(model: MedSiglip) -> None:
-    """Random weights to start from: small normals, biases zero, scale 10 and bias -4.
+def initialise(model: MedSiglip, squares_N3SS: Tensor) -> None:
+    """Weights to start from: small normals, biases zero, scale 10 and bias -4.
 
     A batch holds several images of each class, so fewer of its pairs are negative than in SigLIP,
-    which starts from a bias of -10.
+    which starts from a bias of -10. Patches start whitened and places as sines and cosines: from
+    random ones this tower needs several times as many images before it tells any two findings
+    apart (bench/LOG.md).
+
+    Args:
+        model: overwritten.
+        squares_N3SS: uint8 images to learn the whitening from.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -65,8 +72,19 @@ def initialise(model: MedSiglip) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
+    for tower in (model.vision_model, model.text_model):
+        for layer in tower.encoder.layers:
+            nn.init.normal_(layer.self_attn.out_proj.weight, std=0.02)
+            nn.init.normal_(layer.mlp.fc2.weight, std=0.02)
+    nn.init.normal_(model.vision_head.probe, std=0.1)
     nn.init.constant_(model.logit_scale, 2.3026)
     nn.init.constant_(model.logit_bias, -4.0)
+    embeddings = model.vision_model.embeddings
+    whiten(embeddings.patch_embedding, squares_N3SS)
+    grid = model.config.vision_config.grid
+    with torch.no_grad():
+        places = sines_and_cosines(grid, embeddings.position_embedding.embedding_dim)
+        embeddings.position_embedding.weight.copy_(places * 0.5)
 
 
 class Lessons:
@@ -184,21 +202,3 @@ def train_contrastive(
             )
             saved = time.monotonic()
     model.eval()
-
-
-def enlarge_patches(coarse: MedSiglip, fine: MedSiglip) -> None:
-    """Carry an encoder over to larger images with larger patches, the grid unchanged.
-
-    Each weight of a patch is spread over the square of pixels that it now covers, so the new
-    encoder gives for an image what the old one gave for the image averaged over such squares.
-
-    Args:
-        coarse: trained; left as it is.
-        fine: of the same sizes but for `image_size` and `patch_size`; overwritten.
-    """
-    name = "vision_model.embeddings.patch_embedding.weight"
-    state = dict(coarse.state_dict())
-    factor = fine.state_dict()[name].shape[-1] // state[name].shape[-1]
-    spread = state[name].repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
-    state[name] = spread / factor**2
-    fine.load_state_dict(state)

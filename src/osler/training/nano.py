@@ -1,7 +1,6 @@
 """The recipe of the two nano models, phase by phase.
 
-    python -m osler.training.nano coarse --data DIR     # small images and captions: sigmoid loss
-    python -m osler.training.nano encoder --data DIR    # the same at full size
+    python -m osler.training.nano encoder --data DIR    # images and captions: the sigmoid loss
     python -m osler.training.nano text --data DIR       # the decoder reads; may run beside these
     python -m osler.training.nano images --data DIR     # the decoder learns to speak of images
     python -m osler.training.nano export                # both folders in `--out`
@@ -13,7 +12,6 @@ import argparse
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,6 @@ from osler.training.captions import instruction_pairs
 from osler.training.contrastive import (
     ContrastiveConfig,
     Lessons,
-    enlarge_patches,
     train_contrastive,
 )
 from osler.training.contrastive import initialise as initialise_encoders
@@ -51,23 +48,23 @@ from osler.training.optim import load_state
 
 _SEQUENCES = 32
 _TEXT_SHARE = 0.1
-_QUESTIONS = 3
-
-
-def coarse_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
-    """Phase 1a: both encoders of MedSigLIP-nano, on images of half the side: four times as fast."""
-    model = _coarse_medsiglip()
-    initialise_encoders(model)
-    _train_encoders(model, data, weights, ContrastiveConfig(steps=steps), _state(runs, "coarse"))
 
 
 def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
-    """Phase 1b: the same encoders on images of the full side."""
-    coarse, model = _coarse_medsiglip(), MedSiglip(medsiglip_nano())
-    coarse.load_state_dict(_required(runs, "coarse")["model"])
-    enlarge_patches(coarse, model)
-    config = ContrastiveConfig(steps=steps, learning_rate=3e-4)
-    _train_encoders(model, data, weights, config, _state(runs, "encoder"))
+    """Phase 1: both encoders of MedSigLIP-nano."""
+    torch.manual_seed(0)
+    model = MedSiglip(medsiglip_nano())
+    items = list(read_image_pack(data, "train"))
+    squares = load_squares(items, model.config.vision_config.image_size)
+    initialise_encoders(model, squares)
+    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
+
+    def tokenize(texts: Sequence[str]) -> Tensor:
+        return torch.tensor([tokenizer.encode(text) for text in texts])
+
+    _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
+    config = ContrastiveConfig(steps=steps)
+    train_contrastive(model, items, squares, tokenize, config, _state(runs, "encoder"))
 
 
 def text_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
@@ -112,27 +109,6 @@ def export(runs: Path, weights: Path) -> None:
     save_medgemma(model.bfloat16(), weights / "medgemma-nano")
 
 
-def _coarse_medsiglip() -> MedSiglip:
-    torch.manual_seed(0)
-    config = medsiglip_nano()
-    vision = replace(config.vision_config, image_size=112, patch_size=16)
-    return MedSiglip(replace(config, vision_config=vision))
-
-
-def _train_encoders(
-    model: MedSiglip, data: Path, weights: Path, config: ContrastiveConfig, state: Path
-) -> None:
-    items = list(read_image_pack(data, "train"))
-    squares = load_squares(items, model.config.vision_config.image_size)
-    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
-
-    def tokenize(texts: Sequence[str]) -> Tensor:
-        return torch.tensor([tokenizer.encode(text) for text in texts])
-
-    _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
-    train_contrastive(model, items, squares, tokenize, config, state)
-
-
 def _compile(stacks: Iterable[nn.ModuleList]) -> None:
     """Fuse the blocks' many small steps, in which most of a small model's time goes."""
     for stack in stacks:
@@ -163,8 +139,8 @@ def _image_batches(
                 continue
             [index] = lessons.images(1)
             described, *others = instruction_pairs(items[index], rng)
-            turns = [described, *rng.sample(others, min(len(others), _QUESTIONS - 1))]
-            rng.shuffle(turns)
+            # Mostly one question: a second answer could be read off the first instead of the image.
+            turns = rng.sample([described, described, *others], rng.choice((1, 1, 2)))
             view = rng.randrange(2) * len(items)
             sequences.append(
                 conversation(
@@ -224,7 +200,7 @@ def main() -> None:
         description="Train the nano models, one phase a call.",
         epilog="example: python -m osler.training.nano encoder --data ../shared/data",
     )
-    parser.add_argument("phase", choices=("coarse", "encoder", "text", "images", "export"))
+    parser.add_argument("phase", choices=("encoder", "text", "images", "export"))
     parser.add_argument("--data", type=Path, help="the data pack's folder")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where states are kept")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="the models' folders")
@@ -239,8 +215,7 @@ def main() -> None:
     if arguments.data is None:
         parser.error(f"the phase {arguments.phase!r} needs --data")
     run, steps = {
-        "coarse": (coarse_phase, 3600),
-        "encoder": (encoder_phase, 600),
+        "encoder": (encoder_phase, 1900),
         "text": (text_phase, 1000),
         "images": (images_phase, 1000),
     }[arguments.phase]
