@@ -23,7 +23,14 @@ from osler.models.medsiglip import MedSiglip, sigmoid_loss
 from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.embeddings import sines_and_cosines, whiten
 from osler.training.images import augment
-from osler.training.optim import adamw, cosine, load_state, save_state, set_learning_rate
+from osler.training.optim import (
+    adamw,
+    cosine,
+    load_state,
+    save_state,
+    set_learning_rate,
+    short_sequences,
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +79,16 @@ def initialise(model: MedSiglip, squares_N3SS: Tensor) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-    for tower in (model.vision_model, model.text_model):
-        for layer in tower.encoder.layers:
-            nn.init.normal_(layer.self_attn.out_proj.weight, std=0.02)
-            nn.init.normal_(layer.mlp.fc2.weight, std=0.02)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("self_attn.out_proj.weight", "mlp.fc2.weight")):
+            nn.init.normal_(parameter, std=0.02)
     nn.init.normal_(model.vision_head.probe, std=0.1)
     nn.init.constant_(model.logit_scale, 2.3026)
     nn.init.constant_(model.logit_bias, -4.0)
     embeddings = model.vision_model.embeddings
     whiten(embeddings.patch_embedding, squares_N3SS)
+    # It stays so: its gradient alone, a convolution's, would take a third of the time.
+    embeddings.patch_embedding.requires_grad_(False)
     grid = model.config.vision_config.grid
     with torch.no_grad():
         places = sines_and_cosines(grid, embeddings.position_embedding.embedding_dim)
@@ -175,7 +183,7 @@ def train_contrastive(
         chosen = lessons.images(config.batch_size)
         pixels = augment(squares_N3SS[chosen], [items[i].set_name for i in chosen], generator)
         texts, match = lessons.captions(chosen, config.texts)
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_sequences():
             pooled = model.vision_head(model.vision_model(pixels)).float()
             told = model.text_model(tokenize(texts)).float()
         logits = model.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))

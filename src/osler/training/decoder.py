@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from osler.models.gemma3 import RMSNorm
 from osler.models.medgemma import MedGemma
 from osler.training.conversation import TrainingSequence
-from osler.training.optim import adamw, cosine, load_state, save_state, set_learning_rate
+from osler.training.optim import (
+    adamw,
+    cosine,
+    load_state,
+    save_state,
+    set_learning_rate,
+    short_sequences,
+)
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +142,7 @@ def train_decoder(
         set_learning_rate(
             optimizer, config.learning_rate * cosine(step, config.steps, config.warmup_steps)
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with short_sequences():
             loss = next_token_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()

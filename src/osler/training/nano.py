@@ -110,10 +110,13 @@ def export(runs: Path, weights: Path) -> None:
 
 
 def _compile(stacks: Iterable[nn.ModuleList]) -> None:
-    """Fuse the blocks' many small steps, in which most of a small model's time goes."""
+    """Fuse the blocks' many small steps, in which most of a small model's time goes.
+
+    The pattern matcher would put back the attention that `short_sequences` avoids.
+    """
     for stack in stacks:
         for layer in stack:
-            layer.compile()
+            layer.compile(options={"pattern_matcher": False})
 
 
 def _image_batches(

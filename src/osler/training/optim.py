@@ -2,12 +2,14 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def adamw(
@@ -20,6 +22,16 @@ def adamw(
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+@contextmanager
+def short_sequences() -> Iterator[None]:
+    """Run in bfloat16 with plain attention.
+
+    For up to some hundred positions the CPU's flash attention is several times slower backwards.
+    """
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:
