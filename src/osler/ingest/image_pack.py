@@ -64,9 +64,7 @@ def read_image_pack(
     if sets is None:
         paths = sorted(images.glob(f"*{ending}"))
         if not paths:
-            raise UnreadableFileError(
-                f"{images}: no image sets (*{ending}) in this folder"
-            )
+            raise UnreadableFileError(f"{images}: no image sets (*{ending}) in this folder")
     else:
         paths = [images / f"{name}{ending}" for name in sets]
     for path in paths:
@@ -86,9 +84,7 @@ def _read_set(path: Path) -> Iterator[PackedImage]:
                     raise UnreadableFileError(f"{path}: {member.name} has no image after it")
                 yield _parse(path, key, _content(tar, member), _content(tar, image))
     except (tarfile.TarError, EOFError) as error:
-        raise UnreadableFileError(
-            f"{path}: not a readable tar file ({error})"
-        ) from error
+        raise UnreadableFileError(f"{path}: not a readable tar file ({error})") from error
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -111,6 +107,4 @@ def _parse(path: Path, key: str, record: bytes, image_bytes: bytes) -> PackedIma
             image_bytes=image_bytes,
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{path}: {key}.json is not a record of the pack"
-        ) from error
+        raise UnreadableFileError(f"{path}: {key}.json is not a record of the pack") from error

@@ -42,9 +42,7 @@ def read_text_pack(
                 if row.get("split", "train") == split:
                     yield row
     except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UnreadableFileError(
-            f"{path}: not a readable gzip file of UTF-8 text"
-        ) from error
+        raise UnreadableFileError(f"{path}: not a readable gzip file of UTF-8 text") from error
 
 
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -87,8 +87,6 @@ def initialise(model: MedSiglip, squares_N3SS: Tensor) -> None:
     nn.init.constant_(model.logit_bias, -4.0)
     embeddings = model.vision_model.embeddings
     whiten(embeddings.patch_embedding, squares_N3SS)
-    # It stays so: its gradient alone, a convolution's, would take a third of the time.
-    embeddings.patch_embedding.requires_grad_(False)
     grid = model.config.vision_config.grid
     with torch.no_grad():
         places = sines_and_cosines(grid, embeddings.position_embedding.embedding_dim)
@@ -168,6 +166,8 @@ def train_contrastive(
     lessons = Lessons(items, rng)
     size = model.config.vision_config.hidden_size
     classifier = nn.Linear(size, len(lessons.classes))
+    # Whitened patches stay: their gradient alone, a convolution's, takes a third of the time.
+    model.vision_model.embeddings.patch_embedding.requires_grad_(False)
     optimizer = adamw([model, classifier], config.learning_rate, config.weight_decay)
     if state:
         model.load_state_dict(state["model"])
