@@ -83,21 +83,22 @@ def packed_batches(
 
 
 def padded_batch(
-    sequences: Sequence[TrainingSequence], pooled_NTD: Tensor | None, pad: int
+    sequences: Sequence[TrainingSequence], pooled_NTD: Tensor | None, *, pad: int, length: int
 ) -> Batch:
-    """Pad sequences on the right to one batch; causal attention never looks at the padding.
+    """Pad or cut sequences on the right; causal attention never looks at the padding.
 
     Args:
         sequences: some with an index into `pooled_NTD`.
         pooled_NTD: pooled patches of all images.
         pad: id that fills up.
+        length: of every row.
     """
-    longest = max(len(sequence.ids) for sequence in sequences)
-    ids = torch.full((len(sequences), longest), pad)
-    learn = torch.zeros((len(sequences), longest), dtype=torch.bool)
+    ids = torch.full((len(sequences), length), pad)
+    learn = torch.zeros((len(sequences), length), dtype=torch.bool)
     for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence.ids)] = torch.tensor(sequence.ids)
-        learn[row, : len(sequence.ids)] = torch.tensor(sequence.learn)
+        taken = min(length, len(sequence.ids))
+        ids[row, :taken] = torch.tensor(sequence.ids[:taken])
+        learn[row, :taken] = torch.tensor(sequence.learn[:taken])
     images = [sequence.image for sequence in sequences if sequence.image is not None]
     pooled = pooled_NTD[images].float() if images and pooled_NTD is not None else None
     return Batch(ids_BL=ids, learn_BL=learn, pooled_NTD=pooled)
