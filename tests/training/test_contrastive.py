@@ -16,6 +16,7 @@ from osler.training.captions import class_key
 from osler.training.contrastive import (
     ContrastiveConfig,
     Lessons,
+    VariedImages,
     initialise,
     train_contrastive,
 )
@@ -75,12 +76,14 @@ def test_training_learns_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     initialise(model, squares)
     before = separation(model)
     state = tmp_path / "state.pt"
-    train_contrastive(model, items, squares, tokenize, config, state)
+    patches_of = VariedImages(model.vision_model, items, squares)
+    train_contrastive(model, items, patches_of, tokenize, config, state)
     assert separation(model) > before + 3
 
     again = MedSiglip(tiny_medsiglip())
     longer = replace(config, steps=81)
-    train_contrastive(again, items, squares, tokenize, longer, state)
+    patches_of = VariedImages(again.vision_model, items, squares)
+    train_contrastive(again, items, patches_of, tokenize, longer, state)
     change = max(
         float((one - other).detach().abs().max())
         for one, other in zip(again.parameters(), model.parameters(), strict=True)

@@ -1,6 +1,6 @@
 """Phase 1: the image and text encoders, joined by the sigmoid loss.
 
-Shapes: B images, M texts, C channels, S image side, L text positions, D embedding size, K classes.
+Shapes: N images held, B images, M texts, S image side, L text positions, P patches, D hidden_size.
 
 Source: MedGemma (arXiv 2507.05201), section 2.1; SigLIP (arXiv 2303.15343).
 """
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from osler.evaluation.naming import findings, study_path
 from osler.ingest.image_pack import PackedImage
 from osler.models.medsiglip import MedSiglip, sigmoid_loss
+from osler.models.siglip import VisionTower
 from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.embeddings import sines_and_cosines, whiten
 from osler.training.images import augment
@@ -48,6 +49,7 @@ class ContrastiveConfig:
         label_weight: weight of the plain classification beside the sigmoid loss. A tower that
             starts from nothing learns faster when its labels do not pass through a text tower
             that knows nothing either; the classifier is thrown away.
+        common_class: a class with fewer images comes more often, by the root of what it lacks.
     """
 
     steps: int
@@ -57,6 +59,7 @@ class ContrastiveConfig:
     weight_decay: float = 0.02
     warmup_steps: int = 100
     label_weight: float = 1.0
+    common_class: int = 400
     save_every_s: float = 120.0
     seed: int = 0
 
@@ -96,8 +99,11 @@ def initialise(model: MedSiglip, squares_N3SS: Tensor) -> None:
 class Lessons:
     """The images with what is said of them, drawn so that small classes are not drowned."""
 
-    def __init__(self, items: Sequence[PackedImage], rng: random.Random) -> None:
+    def __init__(
+        self, items: Sequence[PackedImage], rng: random.Random, common_class: int = 400
+    ) -> None:
         self.items = items
+        self._common_class = common_class
         self.keys = [class_key(item) for item in items]
         # A case is no class: images without a labelled finding are told apart by study only.
         names = [
@@ -119,7 +125,7 @@ class Lessons:
         while len(self._order) < count:
             epoch = []
             for index, label in enumerate(self.labels.tolist()):
-                repeats = min(4.0, max(1.0, (400 / self._counts[label]) ** 0.5))
+                repeats = min(4.0, max(1.0, (self._common_class / self._counts[label]) ** 0.5))
                 epoch += [index] * (int(repeats) + (self._rng.random() < repeats % 1))
             self._rng.shuffle(epoch)
             self._order += epoch
@@ -140,20 +146,43 @@ class Lessons:
         return [text for text, _ in told], torch.tensor(match)
 
 
+class VariedImages:
+    """The patches of images that are varied anew each time, by a tower that learns.
+
+    Whitened patches rest: their gradient alone, a convolution's, would take a third of the time.
+    """
+
+    def __init__(
+        self, tower: VisionTower, items: Sequence[PackedImage], squares_N3SS: Tensor, seed: int = 0
+    ) -> None:
+        tower.embeddings.patch_embedding.requires_grad_(False)
+        self._tower = tower
+        self._items = items
+        self._squares_N3SS = squares_N3SS
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, chosen: Sequence[int]) -> Tensor:
+        """Encode images (B, P, D)."""
+        sets = [self._items[i].set_name for i in chosen]
+        pixels = augment(self._squares_N3SS[list(chosen)], sets, self._generator)
+        patches: Tensor = self._tower(pixels)
+        return patches
+
+
 def train_contrastive(
     model: MedSiglip,
     items: Sequence[PackedImage],
-    squares_N3SS: Tensor,
+    patches_of: Callable[[Sequence[int]], Tensor],
     tokenize: Tokenize,
     config: ContrastiveConfig,
     state_path: Path,
 ) -> None:
-    """Train both encoders in place; a later call continues from `state_path`.
+    """Train encoders in place; a later call continues from `state_path`.
 
     Args:
-        model: the encoder pair, with the weights to start from.
+        model: the encoder pair, with the weights to start from; what needs no gradient rests.
         items: labels and captions.
-        squares_N3SS: uint8 images in the order of `items`.
+        patches_of: indices into `items` to the vision tower's output (B, P, D).
         tokenize: texts to int64 ids (M, L).
         config: settings.
         state_path: where the training state is kept.
@@ -161,13 +190,10 @@ def train_contrastive(
     state = load_state(state_path)
     first = state["step"] if state else 0
     rng = random.Random(config.seed + first)
-    generator = torch.Generator().manual_seed(config.seed + first)
     torch.manual_seed(config.seed)
-    lessons = Lessons(items, rng)
+    lessons = Lessons(items, rng, config.common_class)
     size = model.config.vision_config.hidden_size
     classifier = nn.Linear(size, len(lessons.classes))
-    # Whitened patches stay: their gradient alone, a convolution's, takes a third of the time.
-    model.vision_model.embeddings.patch_embedding.requires_grad_(False)
     optimizer = adamw([model, classifier], config.learning_rate, config.weight_decay)
     if state:
         model.load_state_dict(state["model"])
@@ -181,10 +207,9 @@ def train_contrastive(
             optimizer, config.learning_rate * cosine(step, config.steps, config.warmup_steps)
         )
         chosen = lessons.images(config.batch_size)
-        pixels = augment(squares_N3SS[chosen], [items[i].set_name for i in chosen], generator)
         texts, match = lessons.captions(chosen, config.texts)
         with short_sequences():
-            pooled = model.vision_head(model.vision_model(pixels)).float()
+            pooled = model.vision_head(patches_of(chosen)).float()
             told = model.text_model(tokenize(texts)).float()
         logits = model.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
         label_loss = F.cross_entropy(classifier(pooled), lessons.labels[chosen])

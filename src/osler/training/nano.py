@@ -1,6 +1,7 @@
 """The recipe of the two nano models, phase by phase.
 
     python -m osler.training.nano encoder --data DIR    # images and captions: the sigmoid loss
+    python -m osler.training.nano heads --data DIR      # the same, over a vision tower that rests
     python -m osler.training.nano text --data DIR       # the decoder reads; may run beside these
     python -m osler.training.nano images --data DIR     # the decoder learns to speak of images
     python -m osler.training.nano export                # both folders in `--out`
@@ -11,7 +12,7 @@ Each phase keeps its state in `--runs` and continues from there when called agai
 import argparse
 import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from osler.training.captions import instruction_pairs
 from osler.training.contrastive import (
     ContrastiveConfig,
     Lessons,
+    VariedImages,
     train_contrastive,
 )
 from osler.training.contrastive import initialise as initialise_encoders
@@ -43,9 +45,9 @@ from osler.training.decoder import (
     padded_batch,
     train_decoder,
 )
-from osler.training.features import pooled_features
+from osler.training.features import encode_images
 from osler.training.images import load_squares
-from osler.training.optim import load_state
+from osler.training.optim import load_state, save_state
 
 _SEQUENCES = 40
 # What 98 of 100 questions about an image take with their answers; one length compiles once.
@@ -60,14 +62,33 @@ def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     items = list(read_image_pack(data, "train"))
     squares = load_squares(items, model.config.vision_config.image_size)
     initialise_encoders(model, squares)
-    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
-
-    def tokenize(texts: Sequence[str]) -> Tensor:
-        return torch.tensor([tokenizer.encode(text) for text in texts])
-
+    patches_of = VariedImages(model.vision_model, items, squares)
     _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
     config = ContrastiveConfig(steps=steps)
-    train_contrastive(model, items, squares, tokenize, config, _state(runs, "encoder"))
+    tokenize = _tokenize_captions(weights)
+    train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "encoder"))
+
+
+def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 1, second part: pooling head and text tower go on over a tower that rests.
+
+    Several times as fast, which serves the small sets: they come up more often here.
+    """
+    model = MedSiglip(medsiglip_nano())
+    model.load_state_dict(_required(runs, "encoder")["model"])
+    model.vision_model.requires_grad_(False)
+    items = list(read_image_pack(data, "train"))
+    # The nano's projector pools one patch to one token, so its features are the tower's patches.
+    patches_NPD = _features(items, runs)
+    rng = random.Random(0)
+
+    def patches_of(chosen: Sequence[int]) -> Tensor:
+        return patches_NPD[[i + rng.randrange(2) * len(items) for i in chosen]].float()
+
+    _compile([model.text_model.encoder.layers])
+    config = ContrastiveConfig(steps=steps, common_class=1500)
+    tokenize = _tokenize_captions(weights)
+    train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "heads"))
 
 
 def text_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
@@ -83,25 +104,18 @@ def images_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     """Phase 3: the decoder on questions about images, with some text so that it stays fluent."""
     tokenizer = Tokenizer.from_folder(weights / "medgemma-nano")
     model = _fresh_medgemma()
-    _take(model.vision_tower, _required(runs, "encoder")["model"], "vision_model.")
     model.language_model.load_state_dict(_required(runs, "text")["modules"][0])
     items = list(read_image_pack(data, "train"))
-    sets = [item.set_name for item in items]
-    squares = load_squares(items, 224)
-    views = [
-        pooled_features(model, squares, sets, runs / f"{name}.pt", varied=varied)
-        for name, varied in (("features-plain", False), ("features-varied", True))
-    ]
-    del squares
+    pooled_NTD = _features(items, runs)
     _compile([model.language_model.layers])
-    batches = _image_batches(data, items, torch.cat(views), tokenizer, model)
+    batches = _image_batches(data, items, pooled_NTD, tokenizer, model)
     config = DecoderConfig(steps=steps, learning_rate=1e-3)
     train_decoder(model, batches, config, _state(runs, "images"))
 
 
 def export(runs: Path, weights: Path) -> None:
     """Write both models in bfloat16, beside the tokenizers that are there already."""
-    encoder_state = _required(runs, "encoder")["model"]
+    encoder_state = _required(runs, "heads")["model"]
     encoder = MedSiglip(medsiglip_nano())
     encoder.load_state_dict(encoder_state)
     save_medsiglip(encoder.bfloat16(), weights / "medsiglip-nano")
@@ -113,6 +127,27 @@ def export(runs: Path, weights: Path) -> None:
     model.multi_modal_projector.load_state_dict(modules[1])
     save_medgemma(model.bfloat16(), weights / "medgemma-nano")
     write_notice(weights / "medgemma-nano", DEMONSTRATION)
+
+
+def _tokenize_captions(weights: Path) -> Callable[[Sequence[str]], Tensor]:
+    tokenizer = SiglipTokenizer.from_folder(weights / "medsiglip-nano")
+    return lambda texts: torch.tensor([tokenizer.encode(text) for text in texts])
+
+
+def _features(items: Sequence[PackedImage], runs: Path) -> Tensor:
+    """Patches of two views of every image, as it is and then varied: (2 N, P, D), made once."""
+    path = runs / "features.pt"
+    if kept := load_state(path):
+        features: Tensor = kept["patches_NPD"]
+        return features
+    tower = MedSiglip(medsiglip_nano()).vision_model
+    _take(tower, _required(runs, "encoder")["model"], "vision_model.")
+    squares = load_squares(items, medsiglip_nano().vision_config.image_size)
+    sets = [item.set_name for item in items]
+    views = [encode_images(tower, squares, sets, varied=varied) for varied in (False, True)]
+    features = torch.cat(views)
+    save_state(path, {"patches_NPD": features})
+    return features
 
 
 def _compile(stacks: Iterable[nn.ModuleList]) -> None:
@@ -208,7 +243,7 @@ def main() -> None:
         description="Train the nano models, one phase a call.",
         epilog="example: python -m osler.training.nano encoder --data ../shared/data",
     )
-    parser.add_argument("phase", choices=("encoder", "text", "images", "export"))
+    parser.add_argument("phase", choices=("encoder", "heads", "text", "images", "export"))
     parser.add_argument("--data", type=Path, help="the data pack's folder")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where states are kept")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="the models' folders")
@@ -224,6 +259,7 @@ def main() -> None:
         parser.error(f"the phase {arguments.phase!r} needs --data")
     run, steps = {
         "encoder": (encoder_phase, 1600),
+        "heads": (heads_phase, 1200),
         "text": (text_phase, 1000),
         "images": (images_phase, 1000),
     }[arguments.phase]
