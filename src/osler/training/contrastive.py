@@ -49,6 +49,8 @@ class ContrastiveConfig:
         label_weight: weight of the plain classification beside the sigmoid loss. A tower that
             starts from nothing learns faster when its labels do not pass through a text tower
             that knows nothing either; the classifier is thrown away.
+        choice_weight: weight of choosing, among all captions of the step, those that are true of
+            an image. The sigmoid loss alone leaves classes of small sets behind the common ones.
         common_class: a class with fewer images comes more often, by the root of what it lacks.
     """
 
@@ -59,6 +61,7 @@ class ContrastiveConfig:
     weight_decay: float = 0.02
     warmup_steps: int = 100
     label_weight: float = 1.0
+    choice_weight: float = 0.0
     common_class: int = 400
     save_every_s: float = 120.0
     seed: int = 0
@@ -214,14 +217,25 @@ def train_contrastive(
         logits = model.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
         label_loss = F.cross_entropy(classifier(pooled), lessons.labels[chosen])
         pair_loss = sigmoid_loss(logits, match)
+        choice_loss = torch.where(
+            match.any(dim=1),
+            logits.logsumexp(dim=1) - logits.masked_fill(~match, -1e4).logsumexp(dim=1),
+            0.0,
+        ).mean()
         optimizer.zero_grad()
-        (pair_loss + config.label_weight * label_loss).backward()
+        loss = pair_loss + config.label_weight * label_loss + config.choice_weight * choice_loss
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 20 == 0:
             rate = (step - first + 1) * config.batch_size / (time.monotonic() - started)
             log.info(
-                "step %d pairs %.3f labels %.3f, %.1f images/s", step, pair_loss, label_loss, rate
+                "step %d pairs %.3f labels %.3f choice %.3f, %.1f images/s",
+                step,
+                pair_loss,
+                label_loss,
+                choice_loss,
+                rate,
             )
         if time.monotonic() - saved > config.save_every_s or step == config.steps - 1:
             save_state(

@@ -86,7 +86,7 @@ def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
         return patches_NPD[[i + rng.randrange(2) * len(items) for i in chosen]].float()
 
     _compile([model.text_model.encoder.layers])
-    config = ContrastiveConfig(steps=steps, common_class=1500)
+    config = ContrastiveConfig(steps=steps, common_class=1500, choice_weight=3.0)
     tokenize = _tokenize_captions(weights)
     train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "heads"))
 
