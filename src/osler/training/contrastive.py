@@ -136,14 +136,15 @@ class Lessons:
         return chosen
 
     def captions(self, images: Sequence[int], count: int) -> tuple[list[str], Tensor]:
-        """Captions for a batch: one of each labelled class, then of the batch's own images.
+        """Captions for a batch: of as many classes as fill two thirds, then of its own images.
 
         Returns:
             `count` texts, and bool (B, M): which are true of which image.
         """
-        described = [self._rng.choice(members) for members in self._members.values()]
-        unlabelled = [i for i in images if not findings(self.items[i])]
-        described += unlabelled + self._rng.sample(list(images), len(images))
+        classes = list(self._members.values())
+        chosen = self._rng.sample(classes, min(len(classes), count * 2 // 3))
+        described = [self._rng.choice(members) for members in chosen]
+        described += self._rng.sample(list(images), len(images))
         told = [contrastive_caption(self.items[i], self._rng) for i in described[:count]]
         match = [[is_true_of(key, self.keys[i]) for _, key in told] for i in images]
         return [text for text, _ in told], torch.tensor(match)
