@@ -259,9 +259,9 @@ def main() -> None:
         parser.error(f"the phase {arguments.phase!r} needs --data")
     run, steps = {
         "encoder": (encoder_phase, 1600),
-        "heads": (heads_phase, 1200),
+        "heads": (heads_phase, 1100),
         "text": (text_phase, 1000),
-        "images": (images_phase, 1000),
+        "images": (images_phase, 560),
     }[arguments.phase]
     run(arguments.data, arguments.runs, arguments.out, arguments.steps or steps)
 
