@@ -323,3 +323,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_medsiglip(MedSiglip(tiny_medsiglip()), tmp_path / "file")
+
+
+def test_who_may_read_the_configuration_may_read_the_weights(tmp_path: Path) -> None:
+    save_medgemma(medgemma(tiny_medgemma()), tmp_path)
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]

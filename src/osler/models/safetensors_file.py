@@ -78,7 +78,11 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_bytes: 
         if len(shards) > 1:
             name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in shard.items()}
-        save_file(on_cpu, folder / name, metadata={"format": "pt"})
+        path = folder / name
+        path.touch()
+        mode = path.stat().st_mode
+        save_file(on_cpu, path, metadata={"format": "pt"})
+        path.chmod(mode)  # the library leaves files that only their owner may read
         weight_map |= dict.fromkeys(shard, name)
     if len(shards) > 1:
         total = sum(tensor.nbytes for tensor in tensors.values())
