@@ -10,6 +10,7 @@ size of the files. Every stage is a process of its own, so that none counts anot
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -157,7 +158,9 @@ def measure(folder: Path, layers: int | None) -> dict[str, Any]:
         command = [sys.executable, __file__, str(folder), "--stage", stage, "--seed", str(seed)]
         if layers is not None:
             command += ["--layers", str(layers)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        # Sums in bfloat16 depend on how many threads share them.
+        threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=threads)
         figures[stage] = json.loads(done.stdout.splitlines()[-1])
     file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return figures | {
