@@ -2,11 +2,13 @@
 
 import math
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Picture
 from pydicom.data import get_testdata_file
 
@@ -20,6 +22,9 @@ from osler.testing.models import randomise, tiny_text, tiny_vision
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub, whatever the machine can reach
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads warn when a test starts a process
+torch.set_num_threads(1)  # in models this small, threads only wait for one another
+# A shell's background job ignores interrupts, and so would the commands that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOTICE = "Random weights."
 # As many image tokens as the nanos', from the same square, so that their processors' files fit.

@@ -1,4 +1,4 @@
-"""One thread and no graph for every test of the models."""
+"""No graph for any test of the models."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,6 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_no_grad() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _no_grad() -> Iterator[None]:
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)

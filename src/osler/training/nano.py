@@ -183,7 +183,8 @@ def _image_batches(
             [index] = lessons.images(1)
             described, *others = instruction_pairs(items[index], rng)
             # One question each: the answer to a second could be read off the first.
-            turn = rng.choice([described, described, *others])
+            # What is found is harder than what is shown; questions about it come last in the list.
+            turn = rng.choice([described] * 3 + others + others[-3:] * 3)
             view = rng.randrange(2) * len(items)
             sequence = conversation(
                 tokenizer.encode,
@@ -261,7 +262,7 @@ def main() -> None:
         "encoder": (encoder_phase, 1600),
         "heads": (heads_phase, 1100),
         "text": (text_phase, 1000),
-        "images": (images_phase, 560),
+        "images": (images_phase, 1100),
     }[arguments.phase]
     run(arguments.data, arguments.runs, arguments.out, arguments.steps or steps)
 
