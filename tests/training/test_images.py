@@ -40,7 +40,7 @@ def test_augment_keeps_shape_and_range_and_differs_from_call_to_call() -> None:
 
 
 def test_only_images_without_an_upright_are_turned() -> None:
-    # Bright above, dark below: every mirror and shift leaves it so, a quarter turn does not.
+    # Bright above, dark below: no mirror, shift or slight tilt changes that, a turn does.
     bright_above = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     bright_above[:, :, :16] = 200
     generator = torch.Generator().manual_seed(0)
@@ -51,6 +51,29 @@ def test_only_images_without_an_upright_are_turned() -> None:
 
     assert all(upright("cxr_kermany") for _ in range(20))
     assert not all(upright("histo_lc25000_lung") for _ in range(20))
+
+
+def test_bodies_with_a_left_and_a_right_are_never_mirrored() -> None:
+    bright_left = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    bright_left[:, :, :, :16] = 200
+    generator = torch.Generator().manual_seed(0)
+
+    def mirrored(set_name: str) -> bool:
+        image = augment(bright_left, [set_name], generator)[0]
+        return bool(image[..., :16].mean() < image[..., 16:].mean())
+
+    assert not any(mirrored("cxr_kermany") for _ in range(20))
+    assert any(mirrored("mri_brain_tumor") for _ in range(20))
+
+
+def test_colours_keep_their_hue() -> None:
+    red = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    red[:, 0] = 120
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        inside = augment(red, ["derm_ham10000"], generator)[0, :, 12:20, 12:20] + 1.0
+        assert torch.allclose(inside[1], inside[2], atol=1e-5)
+        assert (inside[0] > inside[1]).all()
 
 
 def test_whitened_patches_are_uncorrelated_and_equally_strong() -> None:

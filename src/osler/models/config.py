@@ -223,7 +223,7 @@ def _nano_vision() -> VisionConfig:
         num_hidden_layers=6,
         num_attention_heads=3,
         image_size=224,
-        patch_size=32,
+        patch_size=16,
     )
 
 

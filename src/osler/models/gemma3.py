@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from osler.models.activation import gelu_tanh
 from osler.models.attention_mask import attention_mask
 from osler.models.config import FULL, SLIDING, TextConfig
 from osler.models.kv_cache import KVCache, LayerCache
@@ -111,7 +112,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = F.gelu(self.gate_proj(x), approximate="tanh")
+        gate = gelu_tanh(self.gate_proj(x))
         out: Tensor = self.down_proj(gate * self.up_proj(x))
         return out
 

@@ -3,19 +3,18 @@
 Shapes: N images, S image side, P patches, D vision hidden_size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from osler.models.siglip import VisionTower
 from osler.training.images import augment, to_model_range
 
 
 @torch.inference_mode()
 def encode_images(
-    tower: VisionTower,
+    encode: Callable[[Tensor], Tensor],
     squares_N3SS: Tensor,
     sets: Sequence[str],
     *,
@@ -26,7 +25,7 @@ def encode_images(
     """Encode every image.
 
     Args:
-        tower: what encodes.
+        encode: pixels (B, 3, S, S) from -1 to 1, to (B, P, D).
         squares_N3SS: uint8 images.
         sets: the set of each image.
         varied: whether the images are augmented first.
@@ -43,5 +42,5 @@ def encode_images(
             squares = squares_N3SS[start : start + batch_size]
             names = sets[start : start + batch_size]
             pixels = augment(squares, names, generator) if varied else to_model_range(squares)
-            parts.append(tower(pixels).bfloat16())
+            parts.append(encode(pixels).bfloat16())
     return torch.cat(parts)

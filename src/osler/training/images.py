@@ -4,7 +4,9 @@ Shapes: N images held, B batch, S image side.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import PIL.Image
@@ -16,8 +18,10 @@ from tqdm import tqdm
 
 from osler.ingest.image_pack import PackedImage
 
-# Sets whose images have no up and down: they may be turned by quarters.
+# Sets whose images have no up and down.
 _NO_UPRIGHT = frozenset({"histo_lc25000_lung", "derm_ham10000"})
+# Sets of bodies with a left and a right side.
+_SIDED = frozenset({"cxr_kermany", "ct_covid", "medpix2", "vqa_rad"})
 
 
 def square(image_bytes: bytes, side_px: int) -> NDArray[np.uint8]:
@@ -48,30 +52,51 @@ def to_model_range(squares_B3SS: Tensor) -> Tensor:
     return squares_B3SS.float() / 127.5 - 1.0
 
 
-def augment(squares_B3SS: Tensor, sets: Iterable[str], generator: torch.Generator) -> Tensor:
-    """Vary images a little: mirror, shift, brighten; turn those that have no upright.
-
-    A small encoder that sees each image a few times learns slower from stronger changes.
+def augment(squares_B3SS: Tensor, sets: Sequence[str], generator: torch.Generator) -> Tensor:
+    """Vary images: zoom, shift, tilt, brightness and contrast; mirror and turn where that is true.
 
     Args:
         squares_B3SS: uint8.
-        sets: the set that each image comes from; skin and slides may be turned by quarters.
+        sets: the set that each image comes from. Chest and abdomen have a left and a right, so
+            they are never mirrored; skin and slides have no upright, so they may be turned by
+            any angle. Colours keep their hue: in skin, eyes and slides it is the finding.
         generator: source of the randomness.
 
     Returns:
         float32 (B, 3, S, S), -1 to 1; what is shifted in is black, like the padding.
     """
-    side = squares_B3SS.shape[-1]
-    margin = side // 16
-    varied = []
-    for image_3SS, name in zip(squares_B3SS, sets, strict=True):
-        mirror, turn = (int(torch.randint(0, n, (1,), generator=generator)) for n in (2, 4))
-        if mirror:
-            image_3SS = image_3SS.flip(-1)
-        if name in _NO_UPRIGHT:
-            image_3SS = image_3SS.rot90(turn, (1, 2))
-        top, left = torch.randint(0, 2 * margin + 1, (2,), generator=generator).tolist()
-        padded = F.pad(image_3SS, (margin, margin, margin, margin))
-        varied.append(padded[:, top : top + side, left : left + side])
-    gain = torch.empty(len(varied), 1, 1, 1).uniform_(0.85, 1.15, generator=generator)
-    return (torch.stack(varied) * (gain / 127.5)).clamp(max=2.0) - 1.0
+    count, side = len(sets), squares_B3SS.shape[-1]
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty(count).uniform_(low, high, generator=generator)
+
+    free = torch.tensor([name in _NO_UPRIGHT for name in sets])
+    sided = torch.tensor([name in _SIDED for name in sets])
+    angle = uniform(-1.0, 1.0) * torch.where(free, math.pi, math.radians(10))
+    mirror = torch.where(sided | (uniform(-1.0, 1.0) < 0), 1.0, -1.0)
+    zoom = uniform(0.72, 1.05)
+    across, down = zoom * uniform(0.92, 1.08) * mirror, zoom
+    cosine, sine = angle.cos(), angle.sin()
+    room = (1.05 - zoom).clamp(min=0.1)
+    shift = [uniform(-1.0, 1.0) * room for _ in range(2)]
+    matrix_B23 = torch.stack(
+        [cosine * across, -sine * down, shift[0], sine * across, cosine * down, shift[1]], dim=-1
+    ).view(count, 2, 3)
+    places_B2SS = (matrix_B23 @ _places(side)).view(count, 2, side, side)
+    pixels = F.grid_sample(
+        squares_B3SS.float(), places_B2SS.permute(0, 2, 3, 1), align_corners=False
+    )
+    mean = squares_B3SS[:, :, ::8, ::8].float().mean(dim=(1, 2, 3))
+    gain, contrast = uniform(0.8, 1.2), uniform(0.8, 1.2)
+    slope, base = gain * contrast / 127.5, gain * (1.0 - contrast) * mean / 127.5
+    pixels *= slope[:, None, None, None]
+    pixels += base[:, None, None, None]
+    return pixels.clamp_(0.0, 2.0).sub_(1.0)
+
+
+@cache
+def _places(side_px: int) -> Tensor:
+    """Where the pixels of a square lie, from -1 to 1, with a one below: (3, side * side)."""
+    middles = (torch.arange(side_px) * 2 + 1) / side_px - 1.0
+    down, across = torch.meshgrid(middles, middles, indexing="ij")
+    return torch.stack([across.flatten(), down.flatten(), torch.ones(side_px**2)])

@@ -1,7 +1,7 @@
 """The recipe of the two nano models, phase by phase.
 
     python -m osler.training.nano encoder --data DIR    # images and captions: the sigmoid loss
-    python -m osler.training.nano heads --data DIR      # the same, over a vision tower that rests
+    python -m osler.training.nano refine --data DIR     # the same, on whole images
     python -m osler.training.nano text --data DIR       # the decoder reads; may run beside these
     python -m osler.training.nano images --data DIR     # the decoder learns to speak of images
     python -m osler.training.nano export                # both folders in `--out`
@@ -56,39 +56,30 @@ _TEXT_SHARE = 0.1
 
 
 def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
-    """Phase 1: both encoders of MedSigLIP-nano."""
+    """Phase 1: both encoders of MedSigLIP-nano, on a third of each image's patches."""
     torch.manual_seed(0)
     model = MedSiglip(medsiglip_nano())
     items = list(read_image_pack(data, "train"))
     squares = load_squares(items, model.config.vision_config.image_size)
     initialise_encoders(model, squares)
-    patches_of = VariedImages(model.vision_model, items, squares)
+    patches_of = VariedImages(model.vision_model, items, squares, kept_patches=64)
     _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
-    config = ContrastiveConfig(steps=steps)
+    config = ContrastiveConfig(steps=steps, learning_rate=4e-4)
     tokenize = _tokenize_captions(weights)
     train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "encoder"))
 
 
-def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
-    """Phase 1, second part: pooling head and text tower go on over a tower that rests.
-
-    Several times as fast, which serves the small sets: they come up more often here.
-    """
+def refine_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 1, its end: the same on all patches, as the encoders will be used."""
     model = MedSiglip(medsiglip_nano())
     model.load_state_dict(_required(runs, "encoder")["model"])
-    model.vision_model.requires_grad_(False)
     items = list(read_image_pack(data, "train"))
-    # The nano's projector pools one patch to one token, so its features are the tower's patches.
-    patches_NPD = _features(items, runs)
-    rng = random.Random(0)
-
-    def patches_of(chosen: Sequence[int]) -> Tensor:
-        return patches_NPD[[i + rng.randrange(2) * len(items) for i in chosen]].float()
-
-    _compile([model.text_model.encoder.layers])
-    config = ContrastiveConfig(steps=steps, common_class=1500, choice_weight=3.0)
+    squares = load_squares(items, model.config.vision_config.image_size)
+    patches_of = VariedImages(model.vision_model, items, squares, seed=1)
+    _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
+    config = ContrastiveConfig(steps=steps, learning_rate=1e-4, seed=1)
     tokenize = _tokenize_captions(weights)
-    train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "heads"))
+    train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "refine"))
 
 
 def text_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
@@ -115,7 +106,7 @@ def images_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
 
 def export(runs: Path, weights: Path) -> None:
     """Write both models in bfloat16, beside the tokenizers that are there already."""
-    encoder_state = _required(runs, "heads")["model"]
+    encoder_state = _required(runs, "refine")["model"]
     encoder = MedSiglip(medsiglip_nano())
     encoder.load_state_dict(encoder_state)
     save_medsiglip(encoder.bfloat16(), weights / "medsiglip-nano")
@@ -135,18 +126,22 @@ def _tokenize_captions(weights: Path) -> Callable[[Sequence[str]], Tensor]:
 
 
 def _features(items: Sequence[PackedImage], runs: Path) -> Tensor:
-    """Patches of two views of every image, as it is and then varied: (2 N, P, D), made once."""
+    """Two views of every image, as it is and then varied, pooled: (2 N, T, D), made once."""
     path = runs / "features.pt"
     if kept := load_state(path):
-        features: Tensor = kept["patches_NPD"]
+        features: Tensor = kept["pooled_NTD"]
         return features
-    tower = MedSiglip(medsiglip_nano()).vision_model
-    _take(tower, _required(runs, "encoder")["model"], "vision_model.")
+    model = _fresh_medgemma()
+    _take(model.vision_tower, _required(runs, "refine")["model"], "vision_model.")
     squares = load_squares(items, medsiglip_nano().vision_config.image_size)
     sets = [item.set_name for item in items]
-    views = [encode_images(tower, squares, sets, varied=varied) for varied in (False, True)]
+
+    def encode(pixels_B3SS: Tensor) -> Tensor:
+        return model.multi_modal_projector.pooled(model.vision_tower(pixels_B3SS))
+
+    views = [encode_images(encode, squares, sets, varied=varied) for varied in (False, True)]
     features = torch.cat(views)
-    save_state(path, {"patches_NPD": features})
+    save_state(path, {"pooled_NTD": features})
     return features
 
 
@@ -157,7 +152,7 @@ def _compile(stacks: Iterable[nn.ModuleList]) -> None:
     """
     for stack in stacks:
         for layer in stack:
-            layer.compile(options={"pattern_matcher": False})
+            layer.compile(dynamic=False, options={"pattern_matcher": False})
 
 
 def _image_batches(
@@ -244,7 +239,7 @@ def main() -> None:
         description="Train the nano models, one phase a call.",
         epilog="example: python -m osler.training.nano encoder --data ../shared/data",
     )
-    parser.add_argument("phase", choices=("encoder", "heads", "text", "images", "export"))
+    parser.add_argument("phase", choices=("encoder", "refine", "text", "images", "export"))
     parser.add_argument("--data", type=Path, help="the data pack's folder")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where states are kept")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="the models' folders")
@@ -259,8 +254,8 @@ def main() -> None:
     if arguments.data is None:
         parser.error(f"the phase {arguments.phase!r} needs --data")
     run, steps = {
-        "encoder": (encoder_phase, 1600),
-        "heads": (heads_phase, 1100),
+        "encoder": (encoder_phase, 3600),
+        "refine": (refine_phase, 200),
         "text": (text_phase, 1000),
         "images": (images_phase, 1100),
     }[arguments.phase]
