@@ -1,0 +1,24 @@
+// The functions that are written once for each kind of processor, and the choice among them.
+#ifndef OSL_KERNELS_H
+#define OSL_KERNELS_H
+
+#include "linear.h"
+
+typedef void osl_fill_fn(osl_acts *acts, const float *x, int64_t ldx, int32_t first, int32_t last);
+typedef void osl_multiply_fn(const osl_matrix *w, const osl_acts *acts, const osl_out *out,
+                             int32_t first, int32_t last);
+
+typedef struct {
+    const char *name; // "portable", "neon", "avx2", "avx512", "amx"
+    osl_fill_fn *fill;
+    osl_multiply_fn *multiply[5]; // by osl_format
+} osl_kernels;
+
+// The best that this processor can run; the environment variable OSLER_NATIVE_KERNELS names a
+// lesser one (for tests). Chosen once.
+const osl_kernels *osl_kernels_chosen(void);
+
+// One of the tables by name, or NULL where this processor or this build has it not.
+const osl_kernels *osl_kernels_named(const char *name);
+
+#endif
