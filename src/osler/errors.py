@@ -13,6 +13,9 @@
     │   ├── UnusedKeyError       weights that nothing asks for
     │   └── ShapeMismatchError   weights of another shape
     ├── NonFiniteError           a model that gives NaN or infinite scores
+    ├── QueueFullError           an engine that has as much work as it takes
+    ├── RemoteEngineError        a server that is out of reach or does not answer as it should
+    ├── ServerSettingsError      settings that `osler serve` does not start with
     └── GenerationCancelledError the caller cancelled before the answer's end
 
 Messages are one line and name the file and the reason. They never hold patient data: no values of
@@ -70,6 +73,18 @@ class ShapeMismatchError(CheckpointError):
 
 class NonFiniteError(OslerError):
     """A model's scores are NaN or infinite, as where float16 overflows."""
+
+
+class QueueFullError(OslerError):
+    """An engine has as much work, or as many bytes of it, as it takes; try again later."""
+
+
+class RemoteEngineError(OslerError):
+    """A server is out of reach, refuses, or does not answer as the protocol says."""
+
+
+class ServerSettingsError(OslerError):
+    """Settings that a server does not start with, such as an open address without a token."""
 
 
 class GenerationCancelledError(OslerError):
