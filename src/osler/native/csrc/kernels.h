@@ -21,4 +21,13 @@ const osl_kernels *osl_kernels_chosen(void);
 // One of the tables by name, or NULL where this processor or this build has it not.
 const osl_kernels *osl_kernels_named(const char *name);
 
+// What the x86 tables need, apart from a compiler that knows the instructions:
+//   avx2    AVX2, FMA, F16C
+//   avx512  AVX-512 F, BW, VL, DQ, VNNI; uses AVX512_BF16 where the processor has it
+//   amx     that and AVX512_BF16, AMX-TILE, AMX-INT8, AMX-BF16, with the kernel's permission
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define OSL_X86 1
+extern const osl_kernels osl_kernels_avx2, osl_kernels_avx512, osl_kernels_amx;
+#endif
+
 #endif

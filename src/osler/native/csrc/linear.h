@@ -3,7 +3,8 @@
 // WEIGHTS. Rows are outputs, columns are inputs. Rows are interleaved by 16, so that one 512-bit
 // register holds one 32-bit word of each of 16 rows and no sum runs across a register. The packed
 // data is [row blocks of 16][columns] in the units below; rows are padded with zeros to a multiple
-// of 16 and columns to a multiple of osl_column_unit(). All data starts on a 64-byte boundary.
+// of 16 and columns to a multiple of osl_column_unit(): 32 for OSL_BF16, OSL_Q4_0 and OSL_Q8_0, 64
+// for OSL_INT8, 256 for OSL_INT4. All data starts on a 64-byte boundary.
 //
 //   OSL_BF16  per 2 columns:   bf16 [16 rows][2 columns]                              64 bytes
 //   OSL_INT8  per 4 columns:   int8 [16 rows][4 columns]                              64 bytes
@@ -23,7 +24,8 @@
 // ACTIVATIONS are float32 rows, and are converted once a product:
 //   for OSL_BF16 to bf16 (round to nearest even);
 //   for the others to int8 with one scale per token and group of columns, scale = max|x| / 127,
-//   value = round to nearest even (x / scale), 0 where the group is all zeros.
+//   value = round to nearest even (x * (1 / scale)), all in float32, so that every processor gets
+//   the same values; where max|x| < 2^-100 (no reciprocal then), values and scale are 0.
 //   The group is 32 columns for OSL_Q4_0 and OSL_Q8_0; for OSL_INT4 256; for OSL_INT8 256 or, where
 //   the matrix says so, all columns.
 // Sums of int8 products are exact in int32 within a group; groups are added in float32.
@@ -68,10 +70,12 @@ typedef struct {
 
 typedef struct {
     int32_t format, tokens, cols, group;
-    int64_t stride;  // values from one token to the next; the padding is zero
+    int64_t stride;  // values from one token to the next: the columns padded as the weights' are,
+                     // then to a multiple of 64; the padding is zero
     void *values;    // bf16 or int8 [tokens][stride]
     float *scale;    // int8: [tokens][groups]
-    int32_t *sum;    // int8: [tokens][groups], sum of the values
+    int32_t *sum;    // int8: [tokens][groups], sum of the values; for OSL_INT4 one for each 32
+                     // columns, [tokens][8 * groups]
 } osl_acts;
 
 // Columns of packed weights come in multiples of this.
