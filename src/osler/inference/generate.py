@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from osler.errors import PromptError
 from osler.inference.continuation import Continuation, Generation, Piece
-from osler.inference.runner import CacheT, Runner
+from osler.inference.runner import CachedRunner, CacheT
 from osler.inference.sampling import SamplingParams
 from osler.models.config import MedGemmaConfig
 from osler.preprocess.processor import Prompt
@@ -24,7 +24,7 @@ IMAGES_AT_ONCE = 4
 
 
 def generate(
-    runner: Runner[CacheT],
+    runner: CachedRunner[CacheT],
     tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     params: SamplingParams,
@@ -58,7 +58,7 @@ def generate(
 
 
 def stream(
-    runner: Runner[CacheT],
+    runner: CachedRunner[CacheT],
     tokenizer: Tokenizer,
     prompt: Prompt,
     params: SamplingParams,
@@ -84,7 +84,7 @@ def stream(
 
 
 def complete(
-    runner: Runner[CacheT],
+    runner: CachedRunner[CacheT],
     tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     params: SamplingParams,
@@ -121,7 +121,7 @@ def _answer_text(
 
 
 def _run(
-    runner: Runner[CacheT],
+    runner: CachedRunner[CacheT],
     answers: list[Continuation],
     pixels: list[Tensor],
     cancel: threading.Event,
@@ -160,7 +160,7 @@ def _run(
 
 
 def _soft_tokens(
-    runner: Runner[CacheT], pixels: list[Tensor], cancel: threading.Event
+    runner: CachedRunner[CacheT], pixels: list[Tensor], cancel: threading.Event
 ) -> Tensor | None:
     """All images of the batch, embedded; fewer, where cancelled in between."""
     soft: list[Tensor] = []
