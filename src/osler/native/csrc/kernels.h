@@ -10,13 +10,21 @@ typedef void osl_multiply_fn(const osl_matrix *w, const osl_acts *acts, const os
 
 typedef struct {
     const char *name; // "portable", "neon", "avx2", "avx512", "amx"
+    // NULL: as the portable ones do it.
     osl_fill_fn *fill;
     osl_multiply_fn *multiply[5]; // by osl_format
 } osl_kernels;
 
-// The best that this processor can run; the environment variable OSLER_NATIVE_KERNELS names a
-// lesser one (for tests). Chosen once.
+// All that there are; which of them are built depends on the target.
+extern const osl_kernels osl_kernels_portable, osl_kernels_neon, osl_kernels_avx2,
+    osl_kernels_avx512, osl_kernels_amx;
+
+// The best that this processor can run; the environment variable OSLER_NATIVE_KERNELS names
+// another one (for tests), and a name that cannot be had means the portable one. Chosen once.
 const osl_kernels *osl_kernels_chosen(void);
+
+// The name of the table chosen.
+OSL_API const char *osl_kernels_name(void);
 
 // One of the tables by name, or NULL where this processor or this build has it not.
 const osl_kernels *osl_kernels_named(const char *name);

@@ -35,9 +35,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common.h"
 #include "pool.h"
-
-typedef uint16_t osl_bf16;
 
 enum { OSL_ROW_BLOCK = 16 };
 
@@ -57,7 +56,8 @@ typedef enum {
     OSL_ADD = 1,   // y += v
     OSL_GELU = 2,  // y = gelu_tanh(v)
     // Row blocks come in pairs: 16 of the gate, then the same 16 of the up projection.
-    // y[16 i + r] = gelu_tanh(gate) * up, so y has half as many columns as the matrix has rows.
+    // y[16 i + r] = gelu_tanh(gate) * up, so y has half as many columns as the matrix has rows,
+    // which are a multiple of 32.
     OSL_GEGLU = 3,
 } osl_out_kind;
 
@@ -79,13 +79,13 @@ typedef struct {
 } osl_acts;
 
 // Columns of packed weights come in multiples of this.
-int32_t osl_column_unit(int32_t format);
+OSL_API int32_t osl_column_unit(int32_t format);
 
 // Bytes of the packed form.
-size_t osl_packed_bytes(int32_t format, int32_t rows, int32_t cols);
+OSL_API size_t osl_packed_bytes(int32_t format, int32_t rows, int32_t cols);
 
 // Bytes that osl_acts_place() needs for so many tokens, at 64-byte alignment.
-size_t osl_acts_bytes(const osl_matrix *w, int32_t tokens);
+OSL_API size_t osl_acts_bytes(const osl_matrix *w, int32_t tokens);
 
 // Lays out activations for a matrix in `memory`.
 osl_acts osl_acts_place(const osl_matrix *w, int32_t tokens, void *memory);
@@ -98,7 +98,7 @@ void osl_multiply(const osl_matrix *w, const osl_acts *acts, const osl_out *out,
                   int32_t last);
 
 // The whole product over a pool: convert, wait, multiply. `memory` as osl_acts_bytes() says.
-void osl_linear(osl_pool *pool, const osl_matrix *w, const float *x, int64_t ldx, int32_t tokens,
-                const osl_out *out, void *memory);
+OSL_API void osl_linear(osl_pool *pool, const osl_matrix *w, const float *x, int64_t ldx,
+                        int32_t tokens, const osl_out *out, void *memory);
 
 #endif
