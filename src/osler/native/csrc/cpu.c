@@ -48,9 +48,10 @@ static void ask(void) {
     features.avx2 = has(b7, bit_AVX2) && (saved & YMM) == YMM;
     if (a >= 1)
         __get_cpuid_count(7, 1, &a71, &b, &c, &d);
-    features.avx512 = features.avx2 && (saved & ZMM) == ZMM &&
-                      has(b7, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ) &&
-                      has(c7, bit_AVX512VNNI) && has(a71, bit_AVX512BF16);
+    features.avx512_vnni = features.avx2 && (saved & ZMM) == ZMM &&
+                           has(b7, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ) &&
+                           has(c7, bit_AVX512VNNI);
+    features.avx512 = features.avx512_vnni && has(a71, bit_AVX512BF16);
     features.amx = features.avx512 && (saved & TILES) == TILES &&
                    has(d7, bit_AMX_TILE | bit_AMX_INT8 | bit_AMX_BF16) && tiles_permitted();
 }

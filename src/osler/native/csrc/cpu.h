@@ -7,11 +7,12 @@
 #include "common.h"
 
 typedef struct {
-    bool avx2;     // with FMA and F16C
-    bool avx512;   // F, BW, VL, DQ, VNNI and BF16
-    bool amx;      // tiles of int8 and bf16, and the kernel's permission to use them; with avx512
-    bool neon_dot; // ARM's dot product; all 64-bit ones have NEON itself
-    bool neon_mm;  // ARM's int8 and bf16 matrix products
+    bool avx2;        // with FMA and F16C
+    bool avx512_vnni; // and F, BW, VL, DQ; with AVX2
+    bool avx512;      // that and BF16
+    bool amx;         // that and tiles of int8 and bf16, which the system permits
+    bool neon_dot;    // ARM's dot product; all 64-bit ones have NEON itself
+    bool neon_mm;     // that and ARM's int8 and bf16 matrix products
 } osl_cpu;
 
 // Asked once.

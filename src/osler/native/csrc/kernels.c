@@ -18,7 +18,7 @@ static const osl_kernels *usable(int place) {
     case 0:
         return cpu->amx ? &osl_kernels_amx : NULL;
     case 1:
-        return cpu->avx512 ? &osl_kernels_avx512 : NULL;
+        return cpu->avx512_vnni ? &osl_kernels_avx512 : NULL;
     case 2:
         return cpu->avx2 ? &osl_kernels_avx2 : NULL;
     case 3:

@@ -35,7 +35,6 @@ const osl_kernels *osl_kernels_named(const char *name);
 //   amx     that and AVX512_BF16, AMX-TILE, AMX-INT8, AMX-BF16, with the kernel's permission
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 #define OSL_X86 1
-extern const osl_kernels osl_kernels_avx2, osl_kernels_avx512, osl_kernels_amx;
 #endif
 
 #endif

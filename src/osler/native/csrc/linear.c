@@ -4,12 +4,10 @@
 
 int32_t osl_column_unit(int32_t format) {
     switch (format) {
-    case OSL_BF16:
-        return 2;
-    case OSL_INT8:
-        return 4;
     case OSL_INT4:
         return 256;
+    case OSL_INT8:
+        return 64;
     default:
         return 32;
     }
@@ -25,7 +23,7 @@ static size_t unit_bytes(int32_t format) {
     case OSL_Q4_0:
         return 288;
     default:
-        return 64;
+        return 1024;
     }
 }
 
@@ -42,10 +40,9 @@ size_t osl_packed_bytes(int32_t format, int32_t rows, int32_t cols) {
     return (size_t)parts(rows, OSL_ROW_BLOCK) * units * unit_bytes(format);
 }
 
-// Values of one token: whole units of columns, and whole lines of the cache.
+// Values of one token. All units divide 64 or are multiples of it.
 static int64_t stride(const osl_matrix *w) {
-    int64_t padded = up(w->cols, osl_column_unit(w->format));
-    return up(padded, w->format == OSL_BF16 ? 32 : 64);
+    return up(up(w->cols, osl_column_unit(w->format)), 64);
 }
 
 static int64_t groups(const osl_matrix *w) {
@@ -61,8 +58,12 @@ static size_t scale_bytes(const osl_matrix *w, int32_t tokens) {
     return (size_t)up((int64_t)tokens * groups(w) * (int64_t)sizeof(float), 64);
 }
 
+static size_t sum_bytes(const osl_matrix *w, int32_t tokens) {
+    return scale_bytes(w, tokens) * (w->format == OSL_INT4 ? 8 : 1);
+}
+
 size_t osl_acts_bytes(const osl_matrix *w, int32_t tokens) {
-    return values_bytes(w, tokens) + 2 * scale_bytes(w, tokens);
+    return values_bytes(w, tokens) + scale_bytes(w, tokens) + sum_bytes(w, tokens);
 }
 
 osl_acts osl_acts_place(const osl_matrix *w, int32_t tokens, void *memory) {

@@ -25,7 +25,8 @@
 //   for OSL_BF16 to bf16 (round to nearest even);
 //   for the others to int8 with one scale per token and group of columns, scale = max|x| / 127,
 //   value = round to nearest even (x * (1 / scale)), all in float32, so that every processor gets
-//   the same values; where max|x| < 2^-100 (no reciprocal then), values and scale are 0.
+//   the same values; where max|x| < 2^-100 (no reciprocal then), values and scale are 0; where the
+//   group holds an infinity or a NaN, values are 0 and scale is NaN, so that the product tells.
 //   The group is 32 columns for OSL_Q4_0 and OSL_Q8_0; for OSL_INT4 256; for OSL_INT8 256 or, where
 //   the matrix says so, all columns.
 // Sums of int8 products are exact in int32 within a group; groups are added in float32.

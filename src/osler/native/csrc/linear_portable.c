@@ -1,6 +1,7 @@
 // The linear layers in plain C: the definition of what the other kernels compute, and what runs
 // where there are none. Inner loops go over the 16 rows of a block, so that compilers vectorise.
 #include <math.h>
+#include <stdbool.h>
 
 #include "kernels.h"
 
@@ -30,24 +31,23 @@ static void fill_int8(osl_acts *acts, const float *x, int32_t token) {
     int32_t groups = (acts->cols + acts->group - 1) / acts->group;
     for (int32_t g = 0; g < groups; g++) {
         int32_t first = g * acts->group, left = acts->cols - first;
-        int32_t n = left < acts->group ? left : acts->group, sum = 0;
-        float max = largest(x + first, n), inverse = 0, scale = 0;
-        if (!isfinite(max)) {
-            scale = NAN;
-        } else if (max >= 1e-30f) {
-            scale = max / 127.0f;
-            inverse = 127.0f / max;
-        }
-        for (int32_t i = 0; i < n; i++) {
-            // Not x * inverse where that would be infinity times 0.
-            int8_t value = inverse > 0 ? (int8_t)lrintf(x[first + i] * inverse) : 0;
-            values[first + i] = value;
-            sum += value;
-        }
-        acts->scale[(int64_t)token * groups + g] = scale;
-        acts->sum[(int64_t)token * groups + g] = sum;
+        int32_t n = left < acts->group ? left : acts->group;
+        float max = largest(x + first, n), scale = max < 0x1p-100f ? 0 : max / 127.0f;
+        bool none = !(scale > 0 && isfinite(scale));
+        float inverse = none ? 0 : 1.0f / scale;
+        for (int32_t i = 0; i < n; i++)
+            values[first + i] = none ? 0 : (int8_t)lrintf(x[first + i] * inverse);
+        acts->scale[(int64_t)token * groups + g] = isfinite(scale) ? scale : NAN;
     }
     memset(values + acts->cols, 0, (size_t)(acts->stride - acts->cols));
+    int32_t part = acts->format == OSL_INT4 ? 32 : acts->group;
+    int32_t parts = acts->format == OSL_INT4 ? 8 * groups : groups;
+    for (int32_t p = 0; p < parts; p++) {
+        int32_t sum = 0;
+        for (int32_t i = p * part; i < (p + 1) * part && i < acts->stride; i++)
+            sum += values[i];
+        acts->sum[(int64_t)token * parts + p] = sum;
+    }
 }
 
 static void fill(osl_acts *acts, const float *x, int64_t ldx, int32_t first, int32_t last) {
@@ -67,7 +67,7 @@ typedef void block_fn(const osl_matrix *w, const osl_acts *acts, int32_t block, 
 
 static void block_bf16(const osl_matrix *w, const osl_acts *acts, int32_t block, int32_t first,
                        int32_t tokens, float v[TOKENS][ROWS]) {
-    int32_t pairs = (w->cols + 1) / 2;
+    int32_t pairs = (w->cols + 31) / 32 * 16;
     const uint8_t *data = w->data + (int64_t)block * pairs * 64;
     for (int32_t i = 0; i < tokens; i++) {
         const osl_bf16 *x = (const osl_bf16 *)acts->values + (first + i) * acts->stride;
@@ -93,7 +93,7 @@ static const int8_t *panel_int8(const osl_matrix *w, int32_t block, int32_t grou
     (void)room;
     for (int r = 0; r < ROWS; r++)
         scale[r] = 1;
-    int64_t columns = (int64_t)(w->cols + 3) / 4 * 4;
+    int64_t columns = (int64_t)(w->cols + 63) / 64 * 64;
     return (const int8_t *)w->data + (block * columns + (int64_t)group * w->group) * ROWS;
 }
 
