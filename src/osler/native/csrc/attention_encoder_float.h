@@ -1,0 +1,169 @@
+// Attention of the encoder in float32, in plain C over vectors of VECTOR_BYTES. Included once for
+// each target.
+//
+// LAYOUTS, all float32
+//   Q  [positions][d]
+//   K  [blocks of 16 keys][d][16]: one line holds one dimension of 16 keys.
+//   V  [blocks of 16 dimensions][keys][16]
+// TILES: 4 queries x 16 keys for the scores, 4 queries x 16 dimensions for P V; 256 keys at a time.
+#ifndef OSL_ATTENTION_ENCODER_FLOAT_H
+#define OSL_ATTENTION_ENCODER_FLOAT_H
+
+#include <math.h>
+#include <string.h>
+
+#include "attention_encoder.h"
+#include "common.h"
+
+enum { LANES = 16, QUERIES = 4, KEYS = 256, WIDTH = VECTOR_BYTES / 4, VECTORS = LANES / WIDTH };
+
+// Part of a line; may lie anywhere.
+typedef float vector __attribute__((vector_size(VECTOR_BYTES), aligned(4)));
+
+static osl_heads layout(int32_t positions, int32_t head_dim) {
+    osl_heads heads = {.positions = positions,
+                       .head_dim = head_dim,
+                       .keys = osl_padded(positions, LANES),
+                       .dim = head_dim,
+                       .value_dim = osl_padded(head_dim, LANES)};
+    heads.query_bytes = (size_t)heads.keys * (size_t)head_dim * sizeof(float);
+    heads.key_bytes = heads.query_bytes;
+    heads.value_bytes = (size_t)heads.keys * (size_t)heads.value_dim * sizeof(float);
+    heads.scratch_bytes = QUERIES * (KEYS + (size_t)heads.value_dim) * sizeof(float);
+    return heads;
+}
+
+// 16 dimensions of one position's values.
+static inline float *value_line(const osl_heads *heads, const osl_head *head, int32_t dimension,
+                                int32_t position) {
+    size_t line = (size_t)(dimension / LANES) * (size_t)heads->keys + (size_t)position;
+    return (float *)head->values + line * LANES;
+}
+
+static void pack(const osl_heads *heads, const osl_head *head, const float *q, const float *k,
+                 const float *v, int64_t stride, int32_t first, int32_t last) {
+    int32_t dim = heads->head_dim;
+    float scale = 0x1.715476p0f / sqrtf((float)dim);
+    for (int32_t p = first; p < last; p++, q += stride, k += stride, v += stride) {
+        float *queries = (float *)head->queries + (size_t)p * (size_t)dim;
+        float *keys = (float *)head->keys + (size_t)(p / LANES) * (size_t)dim * LANES + p % LANES;
+        for (int32_t d = 0; d < dim; d++) {
+            queries[d] = q[d] * scale;
+            keys[d * LANES] = k[d];
+        }
+        for (int32_t d = 0; d < dim; d += LANES) {
+            size_t count = (size_t)(dim - d < LANES ? dim - d : LANES);
+            memcpy(value_line(heads, head, d, p), v + d, count * sizeof(float));
+        }
+    }
+}
+
+// 2^x for x <= 0, to 3e-6.
+static inline float exp2_negative(float x) {
+    const float round = 0x1.8p23f; // adding it leaves the nearest integer in the low bits
+    float y = x < -126.0f ? -126.0f : x;
+    float shifted = y + round;
+    float f = y - (shifted - round);
+    float p = 0x1.3997d6p-7f;
+    p = p * f + 0x1.ca1442p-5f;
+    p = p * f + 0x1.ec06dap-3f;
+    p = p * f + 0x1.62e0dcp-1f;
+    p = p * f + 0x1.ffffe8p-1f;
+    return osl_float(osl_bits(p) + (osl_bits(shifted) << 23));
+}
+
+// Adds to 4 x 16 sums, `sums` a row every `stride`, the product of 4 rows of `left` and lines of 16.
+static inline void multiply_tile(const float *const left[QUERIES], const float *lines,
+                                 int32_t count, float *sums, int32_t stride) {
+    vector sum[QUERIES][VECTORS];
+    for (int i = 0; i < QUERIES; i++)
+        for (int j = 0; j < VECTORS; j++)
+            sum[i][j] = *(const vector *)(sums + i * stride + j * WIDTH);
+    for (int32_t c = 0; c < count; c++) {
+        const float *line = lines + c * LANES;
+#pragma GCC unroll 4
+        for (int j = 0; j < VECTORS; j++)
+#pragma GCC unroll 4
+            for (int i = 0; i < QUERIES; i++)
+                sum[i][j] += left[i][c] * *(const vector *)(line + j * WIDTH);
+    }
+    for (int i = 0; i < QUERIES; i++)
+        for (int j = 0; j < VECTORS; j++)
+            *(vector *)(sums + i * stride + j * WIDTH) = sum[i][j];
+}
+
+// Turns a row of scores into probabilities; `used` of `padded` are real. Returns what the sums so
+// far are to be multiplied with.
+static inline float soften(float *scores, int32_t used, int32_t padded, float *max, float *sum) {
+    for (int32_t j = used; j < padded; j++)
+        scores[j] = -0x1p30f;
+    float top[LANES];
+    memcpy(top, scores, sizeof top);
+    for (int32_t j = LANES; j < padded; j += LANES)
+        for (int l = 0; l < LANES; l++)
+            top[l] = scores[j + l] > top[l] ? scores[j + l] : top[l];
+    float highest = *max;
+    for (int l = 0; l < LANES; l++)
+        highest = top[l] > highest ? top[l] : highest;
+    highest = ceilf(highest);
+    for (int32_t j = 0; j < padded; j++)
+        scores[j] = exp2_negative(scores[j] - highest);
+    vector total = {0};
+    for (int32_t j = 0; j < padded; j += WIDTH)
+        total += *(const vector *)(scores + j);
+    float scale = exp2f(*max - highest); // exact, since both are integers
+    *max = highest;
+    *sum *= scale;
+    for (int l = 0; l < WIDTH; l++)
+        *sum += total[l];
+    return scale;
+}
+
+static void attend_tile(const osl_heads *heads, const osl_head *head,
+                        const float *const queries[QUERIES], float *scores, float *sums,
+                        float sum[QUERIES]) {
+    int32_t dim = heads->head_dim, width = heads->value_dim;
+    float max[QUERIES];
+    const float *probabilities[QUERIES];
+    for (int i = 0; i < QUERIES; i++) {
+        max[i] = -0x1p29f;
+        sum[i] = 0;
+        probabilities[i] = scores + i * KEYS;
+    }
+    memset(sums, 0, QUERIES * (size_t)width * sizeof(float));
+    for (int32_t k = 0; k < heads->keys; k += KEYS) {
+        int32_t padded = heads->keys - k < KEYS ? heads->keys - k : KEYS;
+        int32_t used = heads->positions - k < KEYS ? heads->positions - k : KEYS;
+        const float *keys = (const float *)head->keys + (size_t)k * (size_t)dim;
+        memset(scores, 0, QUERIES * KEYS * sizeof(float));
+        for (int32_t j = 0; j < padded; j += LANES)
+            multiply_tile(queries, keys + (size_t)j * (size_t)dim, dim, scores + j, KEYS);
+        for (int i = 0; i < QUERIES; i++) {
+            float scale = soften(scores + i * KEYS, used, padded, &max[i], &sum[i]);
+            for (int32_t d = 0; d < width; d++)
+                sums[i * width + d] *= scale;
+        }
+        for (int32_t d = 0; d < width; d += LANES)
+            multiply_tile(probabilities, value_line(heads, head, d, k), padded, sums + d, width);
+    }
+}
+
+static void attend(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
+                   int32_t first, int32_t last, void *scratch) {
+    int32_t dim = heads->head_dim;
+    float *scores = scratch, *sums = scores + QUERIES * KEYS;
+    for (int32_t q = first; q < last; q += QUERIES) {
+        const float *queries[QUERIES]; // beyond the last one, that again
+        for (int32_t i = 0; i < QUERIES; i++) {
+            int32_t row = q + i < last ? q + i : last - 1;
+            queries[i] = (const float *)head->queries + (size_t)row * (size_t)dim;
+        }
+        float sum[QUERIES];
+        attend_tile(heads, head, queries, scores, sums, sum);
+        for (int32_t i = 0; i < QUERIES && q + i < last; i++)
+            for (int32_t d = 0; d < dim; d++)
+                out[(q + i) * stride + d] = sums[i * heads->value_dim + d] / sum[i];
+    }
+}
+
+#endif
