@@ -2,10 +2,17 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.set-up
+# That the native engine's library was brought up to date; where there is no compiler there is none.
+NATIVE := .venv/.native
+CSRC := $(shell find src/osler/native/csrc -name '*.[ch]')
 
 .PHONY: setup demo test test-slow check
 
-setup: $(STAMP)
+setup: $(NATIVE)
+
+$(NATIVE): $(STAMP) hatch_build.py $(CSRC)
+	@$(BIN)/python hatch_build.py
+	@touch $@
 
 $(STAMP): requirements.lock requirements-dev.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "make: $(PYTHON) not found; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
