@@ -21,11 +21,12 @@ def test_the_exported_names() -> None:
 
 def test_the_faces_of_the_models() -> None:
     from osler.tasks.assistant import Assistant
+    from osler.tasks.chat_model import ChatModel
     from osler.tasks.encoder import ImageTextEncoder
 
-    assert _public(Assistant) == [
-        *("ask", "chat", "config", "logits", "processor", "save", "stream"),
-    ]
+    assert _public(ChatModel) == ["ask", "chat", "stream", "version"]
+    assert _public(Assistant) == ["config", "logits", "processor", "save", "version"]
+    assert issubclass(Assistant, ChatModel)
     assert _public(ImageTextEncoder) == [
         *("classify", "config", "embed_images", "embed_texts", "processor", "save"),
     ]

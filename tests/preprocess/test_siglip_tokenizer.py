@@ -74,6 +74,14 @@ def test_half_a_surrogate_pair_is_refused(tokenizer):
         tokenizer.encode("\udc00")
 
 
+def test_count_tells_what_is_cut_off(tokenizer):
+    end = tokenizer.encode("")[0]
+    fits = [i for i in tokenizer.encode("clear lungs") if i != end]
+    assert tokenizer.count("clear lungs") == len(fits) + 1
+    long = "lung " * 200
+    assert tokenizer.count(long) > tokenizer.length == len(tokenizer.encode(long))
+
+
 def test_canonical_text_is_a_fixed_point():
     for text in TEXTS:
         assert canonical_text(canonical_text(text)) == canonical_text(text)

@@ -6,7 +6,7 @@ import pytest
 
 from osler.errors import PromptError, UnreadableFileError
 from osler.ingest.image import Image
-from osler.preprocess.sources import as_image, source_name
+from osler.preprocess.sources import ImageFile, as_image, source_name
 from tests.preprocess.conftest import noise
 
 
@@ -19,6 +19,21 @@ def test_a_path_a_picture_and_an_array_give_the_same_pixels(tmp_path):
         image = as_image(source)
         assert image.space == "display"
         np.testing.assert_array_equal(image.values, expected)
+
+
+def test_the_bytes_of_a_file_are_that_file(tmp_path):
+    path = tmp_path / "noise.png"
+    noise(5, 7).save(path)
+    image = as_image(ImageFile(path.read_bytes(), "the second image"))
+    np.testing.assert_array_equal(image.values, as_image(path).values)
+    assert image.sha256 == as_image(path).sha256
+    with pytest.raises(UnreadableFileError, match="^the second image: neither"):
+        as_image(ImageFile(b"Dear colleague,", "the second image"))
+
+
+def test_the_bytes_of_a_file_are_not_shown():
+    assert "colleague" not in repr(ImageFile(b"Dear colleague,"))
+    assert source_name(ImageFile(b"", "the second image")) == "the second image"
 
 
 def test_an_image_is_taken_as_it_is():

@@ -65,10 +65,22 @@ class SiglipTokenizer:
         Raises:
             PromptError: text that is not Unicode.
         """
+        ids = self._ids(text)[: self.length - 1]
+        return ids + [self._end] * (self.length - len(ids))
+
+    def count(self, text: str) -> int:
+        """How many ids a text has with its end; if more than `length`, `encode` cuts it off.
+
+        Raises:
+            PromptError: text that is not Unicode.
+        """
+        return len(self._ids(text)) + 1
+
+    def _ids(self, text: str) -> list[int]:
         # The piece that stands for a space would otherwise pass for one inside a word.
         plain = canonical_text(check_unicode(text).replace("▁", " "))
-        ids: list[int] = self._model.encode(plain)[: self.length - 1]
-        return ids + [self._end] * (self.length - len(ids))
+        ids: list[int] = self._model.encode(plain)
+        return ids
 
 
 def canonical_text(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass, field
 
 import numpy as np
 import PIL.Image
@@ -10,9 +11,23 @@ from numpy.typing import NDArray
 
 from osler.errors import PromptError, UnreadableFileError
 from osler.ingest.image import Image
-from osler.ingest.read import read_image
+from osler.ingest.read import read_image, read_image_bytes
 
-ImageSource = str | os.PathLike[str] | Image | PIL.Image.Image | NDArray[np.uint8]
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file's bytes that are in memory; decoded when its turn comes, not before.
+
+    Attributes:
+        data: a picture or a DICOM object.
+        name: what to call it in messages.
+    """
+
+    data: bytes = field(repr=False)
+    name: str = "image"
+
+
+ImageSource = str | os.PathLike[str] | ImageFile | Image | PIL.Image.Image | NDArray[np.uint8]
 
 # Grey of more than eight bits: `convert("RGB")` would clip these to 255.
 _DEEP_GREY = ("I", "F")
@@ -22,9 +37,9 @@ def as_image(source: ImageSource) -> Image:
     """Read a file, or take over what is in memory already.
 
     Args:
-        source: the path of a picture or DICOM object; an `Image`; a PIL image, which is turned
-            upright by its EXIF orientation and loses its alpha; or uint8 (H, W, 3) RGB or (H, W)
-            grey. The digest of an image from memory is that of its pixels.
+        source: the path of a picture or DICOM object, or its bytes as an `ImageFile`; an `Image`;
+            a PIL image, which is turned upright by its EXIF orientation and loses its alpha; or
+            uint8 (H, W, 3) RGB or (H, W) grey. The digest of pixels from memory is their own.
 
     Raises:
         UnreadableFileError: not there, empty, a folder, damaged, not an image.
@@ -35,6 +50,8 @@ def as_image(source: ImageSource) -> Image:
     match source:
         case Image():
             return source
+        case ImageFile():
+            return read_image_bytes(source.data, source.name)
         case PIL.Image.Image():
             return _from_pillow(source)
         case np.ndarray():
@@ -50,6 +67,8 @@ def source_name(source: ImageSource) -> str:
     """What to call an image in a result: its file's name without the folder, or "image"."""
     if isinstance(source, Image):
         return source.source
+    if isinstance(source, ImageFile):
+        return source.name
     return os.path.basename(source) if isinstance(source, str | os.PathLike) else "image"
 
 
