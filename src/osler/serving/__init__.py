@@ -1,0 +1,1 @@
+"""The models over HTTP, in the OpenAI protocol: `osler serve`."""
