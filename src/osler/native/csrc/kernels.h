@@ -27,7 +27,7 @@ const osl_kernels *osl_kernels_chosen(void);
 OSL_API const char *osl_kernels_name(void);
 
 // One of the tables by name, or NULL where this processor or this build has it not.
-const osl_kernels *osl_kernels_named(const char *name);
+OSL_API const osl_kernels *osl_kernels_named(const char *name);
 
 // What the x86 tables need, apart from a compiler that knows the instructions:
 //   avx2    AVX2, FMA, F16C

@@ -1,0 +1,262 @@
+// AMX: tiles of 16 tokens x 64 bytes of activations as they lie, times tiles of 64 bytes x 16 rows
+// of weights as they lie (a line of packed weights is a row of a tile), two by two.
+#include "linear_avx512.h"
+
+#ifdef OSL_X86
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("amx-tile,amx-int8,amx-bf16"))),                \
+                             apply_to = function)
+#else
+#pragma GCC target("amx-tile,amx-int8,amx-bf16")
+#endif
+
+enum {
+    TILE = 16,         // tokens in a tile
+    TILE_BYTES = 1024, // of weights: 16 lines
+    MEMORY_TOKENS = 2, // at most so many are limited by memory, and AVX-512 is simpler
+    WIDE_TOKENS = 512  // tokens that share one widening of int4; their sums are on the stack (64 KiB)
+};
+
+// Tiles 0 and 1 are sums of the first 16 tokens with both row blocks, 2 and 3 of the next tokens;
+// 4 and 5 are activations, 6 and 7 weights.
+static void configure(int32_t tokens) {
+    struct {
+        uint8_t palette, start, zero[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } tiles = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        tiles.bytes[i] = 64;
+        tiles.rows[i] = (uint8_t)(i < 6 ? tokens : 16);
+    }
+    _tile_loadconfig(&tiles);
+}
+
+// What tile instructions read and write is invisible to the compiler.
+#define FENCE() __asm__ volatile("" ::: "memory")
+
+typedef int32_t counts[2 * TILE][OSL_PAIR];
+
+// The products of 2 x m tokens (x points at the first token of either tile; the same when there is
+// only one) with two row blocks over `steps` times 64 bytes, stored to `to`.
+#define MULTIPLY(name, product)                                                                    \
+    OSL_INLINE void name(const uint8_t *w0, const uint8_t *w1, const uint8_t *x0,                  \
+                         const uint8_t *x1, int64_t stride, int32_t steps) {                       \
+        _tile_zero(0);                                                                             \
+        _tile_zero(1);                                                                             \
+        _tile_zero(2);                                                                             \
+        _tile_zero(3);                                                                             \
+        FENCE();                                                                                   \
+        for (int32_t s = 0; s < steps; s++) {                                                      \
+            _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
+            _tile_loadd(4, x0 + (int64_t)s * 64, stride);                                          \
+            product(0, 4, 6);                                                                      \
+            _tile_loadd(7, w1 + (int64_t)s * TILE_BYTES, 64);                                      \
+            product(1, 4, 7);                                                                      \
+            _tile_loadd(5, x1 + (int64_t)s * 64, stride);                                          \
+            product(2, 5, 6);                                                                      \
+            product(3, 5, 7);                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    /* The same for one tile of tokens; odd steps have sums of their own, because four products */ \
+    /* must be under way to fill the unit. */                                                      \
+    OSL_INLINE void name##_one(const uint8_t *w0, const uint8_t *w1, const uint8_t *x,             \
+                               int64_t stride, int32_t steps) {                                    \
+        _tile_zero(0);                                                                             \
+        _tile_zero(1);                                                                             \
+        _tile_zero(2);                                                                             \
+        _tile_zero(3);                                                                             \
+        FENCE();                                                                                   \
+        int32_t s = 0;                                                                             \
+        for (; s + 1 < steps; s += 2) {                                                            \
+            _tile_loadd(4, x + (int64_t)s * 64, stride);                                           \
+            _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
+            product(0, 4, 6);                                                                      \
+            _tile_loadd(7, w1 + (int64_t)s * TILE_BYTES, 64);                                      \
+            product(1, 4, 7);                                                                      \
+            _tile_loadd(5, x + (int64_t)s * 64 + 64, stride);                                      \
+            _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES + TILE_BYTES, 64);                         \
+            product(2, 5, 6);                                                                      \
+            _tile_loadd(7, w1 + (int64_t)s * TILE_BYTES + TILE_BYTES, 64);                         \
+            product(3, 5, 7);                                                                      \
+        }                                                                                          \
+        if (s < steps) {                                                                           \
+            _tile_loadd(4, x + (int64_t)s * 64, stride);                                           \
+            _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
+            product(0, 4, 6);                                                                      \
+            _tile_loadd(7, w1 + (int64_t)s * TILE_BYTES, 64);                                      \
+            product(1, 4, 7);                                                                      \
+        }                                                                                          \
+    }
+
+MULTIPLY(multiply_int8, _tile_dpbssd)
+MULTIPLY(multiply_bf16, _tile_dpbf16ps)
+
+// A part of the tokens that is computed at once: two tiles of m tokens, or one.
+typedef struct {
+    int32_t token;  // the first token of the first tile
+    int32_t second; // how many tokens later the second tile starts, at most m; 0: there is none
+    int32_t done;   // so many tokens of a single tile were in a part before
+    int32_t n;      // so many are new
+} part;
+
+OSL_INLINE part take(int32_t start, int32_t tokens, int32_t m) {
+    const int32_t left = tokens - start;
+    if (left > m) {
+        const int32_t n = left < 2 * m ? left : 2 * m;
+        return (part){start, n - m, 0, n};
+    }
+    return (part){tokens - m, 0, m - left, left};
+}
+
+// Tiles that overlap agree where they do.
+OSL_INLINE void store(void *to, int32_t second) {
+    char *p = to, *q = p + (size_t)second * sizeof(osl_tile);
+    _tile_stored(0, p, sizeof(osl_tile));
+    _tile_stored(1, p + 64, sizeof(osl_tile));
+    _tile_stored(2, q, sizeof(osl_tile));
+    _tile_stored(3, q + 64, sizeof(osl_tile));
+    FENCE();
+}
+
+// tile += (c + odd) * scale.
+OSL_INLINE void add_scaled(counts c, counts odd, int32_t n, const float *scale, int32_t groups,
+                           osl_tile *tile) {
+    for (int32_t t = 0; t < n; t++) {
+        __m512 s = _mm512_set1_ps(scale[(int64_t)t * groups]);
+        for (int b = 0; b < OSL_PAIR; b += OSL_ROW_BLOCK) {
+            __m512i i = _mm512_loadu_si512(&c[t][b]);
+            if (odd)
+                i = _mm512_add_epi32(i, _mm512_loadu_si512(&odd[t][b]));
+            __m512 f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(i), s, _mm512_loadu_ps(&tile[t][b]));
+            _mm512_storeu_ps(&tile[t][b], f);
+        }
+    }
+}
+
+// tile += the products of the new tokens of a part with `cols` columns of group `group`.
+OSL_INLINE void add_group(const uint8_t *w0, const uint8_t *w1, const osl_acts *a, part p,
+                          int32_t m, int32_t cols, int32_t group, osl_tile *tile) {
+    _Alignas(64) counts c;
+    const int32_t groups = osl_groups(a);
+    const uint8_t *x = (const uint8_t *)a->values + p.token * a->stride;
+    const float *scale = a->scale + (int64_t)(p.token + p.done) * groups + group;
+    x += (int64_t)group * a->group;
+    if (p.second) {
+        multiply_int8(w0, w1, x, x + p.second * a->stride, a->stride, cols / 64);
+        store(c, p.second);
+        add_scaled(c, NULL, p.n, scale, groups, tile);
+    } else {
+        multiply_int8_one(w0, w1, x, a->stride, cols / 64);
+        store(c, m);
+        add_scaled(c + p.done, c + m + p.done, p.n, scale, groups, tile);
+    }
+}
+
+static void amx_int8(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
+                     int32_t last) {
+    if (a->tokens <= MEMORY_TOKENS) {
+        osl_few_avx512(w, a, out, first, last);
+        return;
+    }
+    const int32_t groups = osl_groups(a), group = osl_group_cols(a), m = osl_part(a->tokens, TILE);
+    const int32_t cols = osl_padded(a->cols, 64);
+    const int64_t bytes = (int64_t)cols * OSL_ROW_BLOCK;
+    configure(m);
+    for (int32_t block = first; block < last; block += 2) {
+        const int32_t blocks = last - block < 2 ? 1 : 2;
+        const uint8_t *w0 = w->data + block * bytes, *w1 = w0 + (blocks - 1) * bytes;
+        for (int32_t start = 0; start < a->tokens; start += 2 * m) {
+            const part p = take(start, a->tokens, m);
+            _Alignas(64) osl_tile tile[2 * TILE];
+            memset(tile, 0, sizeof *tile * (size_t)p.n);
+            for (int32_t g = 0; g < groups; g++) {
+                const int32_t c = g * group, end = g + 1 < groups ? c + group : cols;
+                add_group(w0 + 16 * (int64_t)c, w1 + 16 * (int64_t)c, a, p, m, end - c, g, tile);
+            }
+            osl_emit_avx512(w, out, block, blocks, start, p.n, tile);
+        }
+    }
+    _tile_release();
+}
+
+static void amx_int4(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
+                     int32_t last) {
+    if (a->tokens <= MEMORY_TOKENS) {
+        osl_few_avx512(w, a, out, first, last);
+        return;
+    }
+    const int32_t chunks = osl_groups(a), m = osl_part(a->tokens, TILE);
+    const int32_t share = WIDE_TOKENS / (2 * m) * (2 * m);
+    const size_t bytes = (size_t)chunks * OSL_INT4_BYTES;
+    _Alignas(64) uint8_t wide[2][OSL_INT4_COLS * OSL_ROW_BLOCK];
+    _Alignas(64) osl_tile tile[WIDE_TOKENS];
+    configure(m);
+    for (int32_t block = first; block < last; block += 2) {
+        const int32_t blocks = last - block < 2 ? 1 : 2;
+        const uint8_t *data = w->data + block * bytes;
+        for (int32_t from = 0; from < a->tokens; from += share) {
+            const int32_t until = a->tokens - from < share ? a->tokens : from + share;
+            memset(tile, 0, sizeof *tile * (size_t)(until - from));
+            for (int32_t c = 0; c < chunks; c++) {
+                // Two streams; at the end of its block each goes on in the next pair of blocks.
+                const size_t at = (size_t)c * OSL_INT4_BYTES;
+                const size_t ahead = at + OSL_AHEAD < bytes ? OSL_AHEAD : OSL_AHEAD + bytes;
+                for (int32_t b = 0; b < blocks; b++)
+                    osl_widen(data + b * bytes + at, ahead, (int8_t *)wide[b]);
+                for (int32_t start = from; start < until; start += 2 * m)
+                    add_group(wide[0], wide[blocks - 1], a, take(start, until, m), m,
+                              OSL_INT4_COLS, c, tile + (start - from));
+            }
+            osl_emit_avx512(w, out, block, blocks, from, until - from, tile);
+        }
+    }
+    _tile_release();
+}
+
+static void amx_bf16(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
+                     int32_t last) {
+    if (a->tokens <= MEMORY_TOKENS) {
+        osl_bf16_avx512bf16(w, a, out, first, last);
+        return;
+    }
+    const int32_t m = osl_part(a->tokens, TILE), steps = osl_padded(a->cols, 32) / 32;
+    const int64_t bytes = (int64_t)steps * TILE_BYTES, stride = a->stride * 2;
+    configure(m);
+    for (int32_t block = first; block < last; block += 2) {
+        const int32_t blocks = last - block < 2 ? 1 : 2;
+        const uint8_t *w0 = w->data + block * bytes, *w1 = w0 + (blocks - 1) * bytes;
+        for (int32_t start = 0; start < a->tokens; start += 2 * m) {
+            const part p = take(start, a->tokens, m);
+            const uint8_t *x = (const uint8_t *)a->values + p.token * stride;
+            _Alignas(64) osl_tile tile[2 * TILE];
+            if (p.second) {
+                multiply_bf16(w0, w1, x, x + p.second * stride, stride, steps);
+                store(tile, p.second);
+            } else {
+                multiply_bf16_one(w0, w1, x, stride, steps);
+                store(tile, m);
+                for (int32_t t = 0; t < m; t++)
+                    for (int b = 0; b < OSL_PAIR; b++)
+                        tile[t][b] += tile[m + t][b];
+            }
+            osl_emit_avx512(w, out, block, blocks, start, p.n, tile + p.done);
+        }
+    }
+    _tile_release();
+}
+
+const osl_kernels osl_kernels_amx = {
+    "amx",
+    osl_fill_avx512,
+    {[OSL_BF16] = amx_bf16,
+     [OSL_INT8] = amx_int8,
+     [OSL_INT4] = amx_int4,
+     [OSL_Q8_0] = osl_few_avx512,
+     [OSL_Q4_0] = osl_few_avx512},
+};
+
+OSL_AVX512_END
+OSL_AVX512_END
+#endif

@@ -1,0 +1,31 @@
+// bf16 with AVX512_BF16.
+#include "linear_avx512.h"
+
+#ifdef OSL_X86
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512bf16"))), apply_to = function)
+#else
+#pragma GCC target("avx512bf16")
+#endif
+
+typedef __m512bh pairs;
+
+OSL_INLINE pairs load_pairs(const osl_bf16 *p) {
+    return (__m512bh)_mm512_loadu_si512(p);
+}
+
+OSL_INLINE pairs broadcast_pairs(const osl_bf16 *p) {
+    return (__m512bh)osl_broadcast4(p);
+}
+
+OSL_INLINE __m512 dot(__m512 sum, pairs w, pairs x) {
+    return _mm512_dpbf16_ps(sum, w, x);
+}
+
+#define OSL_MULTIPLY_BF16 osl_bf16_avx512bf16
+#include "linear_avx512_bf16.h"
+
+OSL_AVX512_END
+OSL_AVX512_END
+#endif
