@@ -224,7 +224,8 @@ static void unpack_group(const osl_matrix *w, int32_t row, int32_t g, float out[
     int32_t unit = osl_column_unit(w->format), units = (w->cols + unit - 1) / unit, r = row % ROWS;
     int64_t first = (int64_t)(row / ROWS) * units; // unit of the row block
     const uint8_t *group, *nibbles = NULL;
-    float scale = 1;
+    float scale;
+    int multiplier = 1;
     switch (w->format) {
     case OSL_BF16:
         group = w->data + (first + g) * 1024 + 4 * r;
@@ -242,7 +243,8 @@ static void unpack_group(const osl_matrix *w, int32_t row, int32_t g, float out[
         const uint8_t *data = w->data + (first + g / GROUPS) * 2112;
         uint8_t both = data[2048 + 8 * (g % GROUPS) + r % 8];
         group = nibbles = data + 256 * (g % GROUPS);
-        scale = w->row_scale[row] * (float)((r < 8 ? both & 15 : both >> 4) + 1);
+        scale = w->row_scale[row];
+        multiplier = (r < 8 ? both & 15 : both >> 4) + 1;
         break;
     }
     case OSL_Q8_0:
@@ -256,7 +258,7 @@ static void unpack_group(const osl_matrix *w, int32_t row, int32_t g, float out[
     for (int i = 0; i < GROUP; i++) {
         if (nibbles) {
             uint8_t both = nibbles[i / 8 * 64 + 4 * r + i % 4];
-            out[i] = scale * (float)((i % 8 < 4 ? both & 15 : both >> 4) - 8);
+            out[i] = scale * (float)(multiplier * ((i % 8 < 4 ? both & 15 : both >> 4) - 8));
         } else {
             out[i] = scale * (float)(int8_t)group[i / 4 * 64 + 4 * r + i % 4];
         }
