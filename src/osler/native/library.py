@@ -1,8 +1,8 @@
 """The library of C kernels, loaded once: whether it is there, its calls, its pool of threads.
 
 Three variables of the environment steer it. OSLER_NATIVE=0 switches it off, OSLER_NATIVE_KERNELS
-names the kernels ("portable", "neon", "avx2", "avx512" or "amx") instead of the best ones, and
-OSLER_NATIVE_LIBRARY is another file in the place of the installed one.
+names the kernels (as csrc/kernels.h lists them: "portable", "avx2", "amx" ...) instead of the best
+ones, and OSLER_NATIVE_LIBRARY is another file in the place of the installed one.
 """
 
 import ctypes

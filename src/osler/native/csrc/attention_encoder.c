@@ -15,7 +15,7 @@ const osl_attention *osl_attention_named(const char *name) {
         return osl_attention_amx();
     if (!strcmp(name, "avx512"))
         return osl_attention_avx512();
-    if (!strcmp(name, "avx2"))
+    if (!strcmp(name, "avx2") || !strcmp(name, "avxvnni") || !strcmp(name, "avx512vnni"))
         return osl_attention_avx2();
     return strcmp(name, "portable") ? NULL : &portable;
 }

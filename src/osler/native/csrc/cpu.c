@@ -48,6 +48,7 @@ static void ask(void) {
     features.avx2 = has(b7, bit_AVX2) && (saved & YMM) == YMM;
     if (a >= 1)
         __get_cpuid_count(7, 1, &a71, &b, &c, &d);
+    features.avx_vnni = features.avx2 && has(a71, bit_AVXVNNI);
     features.avx512_vnni = features.avx2 && (saved & ZMM) == ZMM &&
                            has(b7, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ) &&
                            has(c7, bit_AVX512VNNI);

@@ -8,6 +8,7 @@
 
 typedef struct {
     bool avx2;        // with FMA and F16C
+    bool avx_vnni;    // with AVX2
     bool avx512_vnni; // and F, BW, VL, DQ; with AVX2
     bool avx512;      // that and BF16
     bool amx;         // that and tiles of int8 and bf16, which the system permits

@@ -8,6 +8,8 @@
 // A target has not all of them: those that no file defines are NULL here.
 #pragma weak osl_kernels_neon
 #pragma weak osl_kernels_avx2
+#pragma weak osl_kernels_avxvnni
+#pragma weak osl_kernels_avx512vnni
 #pragma weak osl_kernels_avx512
 #pragma weak osl_kernels_amx
 
@@ -18,17 +20,21 @@ static const osl_kernels *usable(int place) {
     case 0:
         return cpu->amx ? &osl_kernels_amx : NULL;
     case 1:
-        return cpu->avx512_vnni ? &osl_kernels_avx512 : NULL;
+        return cpu->avx512 ? &osl_kernels_avx512 : NULL;
     case 2:
-        return cpu->avx2 ? &osl_kernels_avx2 : NULL;
+        return cpu->avx512_vnni ? &osl_kernels_avx512vnni : NULL;
     case 3:
+        return cpu->avx_vnni ? &osl_kernels_avxvnni : NULL;
+    case 4:
+        return cpu->avx2 ? &osl_kernels_avx2 : NULL;
+    case 5:
         return cpu->neon_dot ? &osl_kernels_neon : NULL;
     default:
         return &osl_kernels_portable;
     }
 }
 
-enum { PLACES = 5 };
+enum { PLACES = 7 };
 
 const osl_kernels *osl_kernels_named(const char *name) {
     for (int place = 0; place < PLACES; place++) {

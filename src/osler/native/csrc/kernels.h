@@ -9,7 +9,7 @@ typedef void osl_multiply_fn(const osl_matrix *w, const osl_acts *acts, const os
                              int32_t first, int32_t last);
 
 typedef struct {
-    const char *name; // "portable", "neon", "avx2", "avx512", "amx"
+    const char *name; // "portable", "neon", "avx2", "avxvnni", "avx512vnni", "avx512", "amx"
     // NULL: as the portable ones do it.
     osl_fill_fn *fill;
     osl_multiply_fn *multiply[5]; // by osl_format
@@ -17,7 +17,7 @@ typedef struct {
 
 // All that there are; which of them are built depends on the target.
 extern const osl_kernels osl_kernels_portable, osl_kernels_neon, osl_kernels_avx2,
-    osl_kernels_avx512, osl_kernels_amx;
+    osl_kernels_avxvnni, osl_kernels_avx512vnni, osl_kernels_avx512, osl_kernels_amx;
 
 // The best that this processor can run; the environment variable OSLER_NATIVE_KERNELS names
 // another one (for tests), and a name that cannot be had means the portable one. Chosen once.
@@ -30,9 +30,11 @@ OSL_API const char *osl_kernels_name(void);
 OSL_API const osl_kernels *osl_kernels_named(const char *name);
 
 // What the x86 tables need, apart from a compiler that knows the instructions:
-//   avx2    AVX2, FMA, F16C
-//   avx512  AVX-512 F, BW, VL, DQ, VNNI; uses AVX512_BF16 where the processor has it
-//   amx     that and AVX512_BF16, AMX-TILE, AMX-INT8, AMX-BF16, with the kernel's permission
+//   avx2        AVX2, FMA, F16C
+//   avxvnni     that and AVX-VNNI
+//   avx512vnni  AVX-512 F, BW, VL, DQ, VNNI
+//   avx512      that and AVX512_BF16
+//   amx         that and AMX-TILE, AMX-INT8, AMX-BF16, with the system's permission
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 #define OSL_X86 1
 #endif

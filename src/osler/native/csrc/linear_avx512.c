@@ -1,4 +1,4 @@
-// AVX-512: activations in, products out, and the table of kernels.
+// AVX-512: activations in, products out, and the tables of kernels.
 #include "linear_avx512.h"
 
 #include <math.h>
@@ -127,18 +127,20 @@ void osl_emit_avx512(const osl_matrix *w, const osl_out *out, int32_t block, int
     }
 }
 
-static void multiply_bf16(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
-                          int32_t last) {
-    if (__builtin_cpu_supports("avx512bf16"))
-        osl_bf16_avx512bf16(w, a, out, first, last);
-    else
-        osl_bf16_avx512(w, a, out, first, last);
-}
+const osl_kernels osl_kernels_avx512vnni = {
+    "avx512vnni",
+    osl_fill_avx512,
+    {[OSL_BF16] = osl_bf16_avx512,
+     [OSL_INT8] = osl_int8_avx512,
+     [OSL_INT4] = osl_int4_avx512,
+     [OSL_Q8_0] = osl_few_avx512,
+     [OSL_Q4_0] = osl_few_avx512},
+};
 
 const osl_kernels osl_kernels_avx512 = {
     "avx512",
     osl_fill_avx512,
-    {[OSL_BF16] = multiply_bf16,
+    {[OSL_BF16] = osl_bf16_avx512bf16,
      [OSL_INT8] = osl_int8_avx512,
      [OSL_INT4] = osl_int4_avx512,
      [OSL_Q8_0] = osl_few_avx512,

@@ -1,0 +1,41 @@
+// What the AVX2 files share. Include it first of all, as linear_avx512.h; a file ends with
+// OSL_AVX2_END.
+#ifndef OSL_LINEAR_AVX2_H
+#define OSL_LINEAR_AVX2_H
+
+#include "kernels.h"
+
+#ifdef OSL_X86
+
+#include <immintrin.h>
+
+#if defined(__clang__)
+#define OSL_AVX2_END _Pragma("clang attribute pop")
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#define OSL_AVX2_END
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#define OSL_INLINE static inline __attribute__((always_inline))
+
+enum { OSL_AVX2_TOKENS = 4 }; // in one pass: 8 of the 16 registers are sums
+
+// Products of some tokens with a pair of row blocks: [token][row].
+typedef float osl_tile[2 * OSL_ROW_BLOCK];
+
+// One row block by n tokens from `token` on: n rows of a tile, without row scale and bias.
+typedef void osl_avx2_product(const osl_acts *a, const uint8_t *p, int32_t token, int32_t n,
+                              osl_tile *tile);
+
+void osl_fill_avx2(osl_acts *acts, const float *x, int64_t ldx, int32_t first, int32_t last);
+
+// osl_multiply with one of the products.
+void osl_multiply_avx2(osl_avx2_product *product, const osl_matrix *w, const osl_acts *a,
+                       const osl_out *out, int32_t first, int32_t last);
+
+void osl_bf16_avx2(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
+                   int32_t last);
+
+#endif
+#endif
