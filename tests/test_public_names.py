@@ -23,14 +23,19 @@ def test_the_faces_of_the_models() -> None:
     from osler.tasks.assistant import Assistant
     from osler.tasks.chat_model import ChatModel
     from osler.tasks.encoder import ImageTextEncoder
+    from osler.tasks.remote import RemoteAssistant
 
     assert _public(ChatModel) == ["ask", "chat", "stream", "version"]
     assert _public(Assistant) == ["config", "logits", "processor", "save", "version"]
+    assert _public(RemoteAssistant) == ["version"]
     assert issubclass(Assistant, ChatModel)
+    assert issubclass(RemoteAssistant, ChatModel)
     assert _public(ImageTextEncoder) == [
         *("classify", "config", "embed_images", "embed_texts", "processor", "save"),
     ]
-    assert list(inspect.signature(osler.load).parameters) == ["name", "device", "dtype", "version"]
+    assert list(inspect.signature(osler.load).parameters) == [
+        *("name", "device", "dtype", "version", "engine", "engine_token"),
+    ]
     assert list(inspect.signature(osler.load_encoder).parameters) == ["name", "device", "dtype"]
 
 

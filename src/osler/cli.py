@@ -18,8 +18,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import osler
 from osler.errors import OslerError
+from osler.serving.options import add_options as add_serve_options
 
 if TYPE_CHECKING:
+    from osler.tasks.chat_model import ChatModel
     from osler.tasks.info import ModelInfo
 
 # Verbs import their tasks when they run: torch takes seconds, and `osler --help` should not.
@@ -90,6 +92,16 @@ def _parser() -> argparse.ArgumentParser:
         help="pictures or DICOM files, as many as you like or none, then what to ask",
     )
     _model_options(ask, "a MedGemma")
+    # With an engine, no name is its only model's.
+    ask.set_defaults(model=None)
+    ask.add_argument(
+        "--engine",
+        metavar="URL",
+        help="send images and question to this server (OpenAI API), where the model then is",
+    )
+    ask.add_argument(
+        "--engine-token-env", metavar="NAME", help="the environment variable with its token"
+    )
     _image_options(ask)
     ask.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     ask.add_argument("--system", help="a system message")
@@ -161,6 +173,15 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     show.add_argument("--json", action="store_true", help="print JSON")
     _image_options(show)
+
+    serve = _verb(
+        verbs,
+        "serve",
+        _serve,
+        "answer over HTTP, in the OpenAI protocol, until told to end",
+        "osler serve --model nano --port 8000",
+    )
+    add_serve_options(serve)
     return parser
 
 
@@ -203,7 +224,7 @@ def _ask(args: argparse.Namespace) -> None:
         args.usage_error(f"the last argument is the question, and {question!r} is a file")
     # Before the model: a wrong file should not cost the minute that a large one takes to load.
     records = [read_image(path) for path in images]
-    model = osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
+    model = _chat_model(args)
     stream = model.stream(
         question,
         records,
@@ -230,9 +251,26 @@ def _ask(args: argparse.Namespace) -> None:
         return
     print(f"\n\n{answer.notice}", flush=True)
     _note(
-        f"{len(answer.tokens)} tokens in {answer.timings.total_s:.1f} s, "
+        f"{answer.new_tokens} tokens in {answer.timings.total_s:.1f} s, "
         f"the first after {answer.timings.prepare_s + answer.timings.first_token_s:.1f} s"
     )
+
+
+def _chat_model(args: argparse.Namespace) -> "ChatModel":
+    if args.engine is None:
+        return osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
+    from osler.inference.remote_address import remote_address
+
+    if (warning := remote_address(args.engine).warning) is not None:
+        _note(f"osler: warning: {warning}")
+    token = None if args.engine_token_env is None else _environment(args.engine_token_env)
+    return osler.load(args.model, version=args.version, engine=args.engine, engine_token=token)
+
+
+def _environment(name: str) -> str:
+    if (value := os.environ.get(name)) is None:
+        raise OslerError(f"there is no environment variable {name}")
+    return value
 
 
 def _classify(args: argparse.Namespace) -> None:
@@ -326,6 +364,12 @@ def _show(args: argparse.Namespace) -> None:
         _print_json({"out": [str(out) for out in outs], "side_px": squares[0].shape[0]})
     else:
         _note(f"wrote {', '.join(map(str, outs))}")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from osler.serving.command import serve
+
+    serve(args)
 
 
 def _check_out(out: Path) -> None:

@@ -73,31 +73,33 @@ class AnswerEndpoint:
         """Answer one request; all that it took is given back when it ends, however it does."""
         kitchen = self._kitchen
         request = Request(scope, receive)
-        reply = Reply(
-            self._form,
-            request_id=request.state.request_id,
-            model=kitchen.served.name,
-            notice=kitchen.served.notice,
-        )
         with kitchen.gate.entry() as entry:
             entry.take_answers(1)
             body = await read_body(request, entry, kitchen.settings)
-            await unless_hung_up(receive, self._answer(body, reply, entry, scope, receive, send))
+            await unless_hung_up(receive, self._answer(body, entry, request, send))
 
-    async def _answer(
-        self, body: bytes, reply: Reply, entry: Entry, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _answer(self, body: bytes, entry: Entry, request: Request, send: Send) -> None:
+        kitchen = self._kitchen
         loop = asyncio.get_running_loop()
-        job = await loop.run_in_executor(self._kitchen.readers, self._read, body, entry.hold)
+        job = await loop.run_in_executor(kitchen.readers, self._read, body, entry.hold)
         entry.take_answers(len(job.choices) - 1)
+        reply = Reply(
+            self._form,
+            request_id=request.state.request_id,
+            choices=len(job.choices),
+            prompts=job.prompts,
+            model=kitchen.served.name,
+            notice=kitchen.served.notice,
+        )
         works = self._submit(job)
         if job.stream:
             await _send_stream(send, self._chunks(job, works, reply))
             return
-        generations = [one async for one in self._finished(works)]
-        generations.sort(key=lambda pair: pair[0])
-        whole = reply.whole([one for _, one in generations], job.prompts)
-        await JSONResponse(whole)(scope, receive, send)
+        async with aclosing(self._events(works, None)) as stream:
+            async for event in stream:
+                if event is not None:
+                    reply.take(*event)
+        await JSONResponse(reply.whole())(request.scope, request.receive, send)
 
     def _submit(self, job: Job) -> list[Work]:
         """Give all choices to the engine, or none."""
@@ -118,31 +120,19 @@ class AnswerEndpoint:
             raise
         return works
 
-    async def _finished(self, works: list[Work]) -> AsyncGenerator[tuple[int, Generation], None]:
-        async with aclosing(self._events(works, None)) as stream:
-            async for event in stream:
-                if event is not None and isinstance(event[1], Generation):
-                    yield event[0], event[1]
-
     async def _chunks(
         self, job: Job, works: list[Work], reply: Reply
     ) -> AsyncGenerator[bytes, None]:
-        generations: list[Generation] = []
-        yield reply.opening(len(works))
+        yield reply.opening()
         try:
             async with aclosing(self._events(works, HEARTBEAT_S)) as stream:
                 async for event in stream:
-                    if event is None:
-                        yield _STILL_THERE
-                        continue
-                    if isinstance(event[1], Generation):
-                        generations.append(event[1])
-                    yield reply.event(*event)
+                    yield _STILL_THERE if event is None else reply.step(*event)
         except OslerError as error:
             yield sse(error_object(from_osler(error)))
             return
         if job.include_usage:
-            yield reply.closing(generations, job.prompts)
+            yield reply.closing()
         yield _DONE
 
     async def _events(

@@ -24,6 +24,9 @@ class Meters:
         self.first_token_s = Histogram(
             "osler_first_token_seconds", "Time to an answer's first text.", _SECONDS
         )
+        self._queue_s = Histogram(
+            "osler_queue_seconds", "Time an answer waits for the engine.", _SECONDS
+        )
         self._decode_s = Histogram(
             "osler_decode_seconds", "Time of an answer after its first token.", _SECONDS
         )
@@ -41,6 +44,7 @@ class Meters:
             Gauge("osler_held_bytes", "Memory of bodies and images.", lambda: gate.held_bytes),
             self.answers,
             self.first_token_s,
+            self._queue_s,
             self._decode_s,
             self._prompt_tokens,
             self._cached_tokens,
@@ -54,6 +58,8 @@ class Meters:
         self.answers.add(finish_reason=generation.finish_reason)
         self._prompt_tokens.add(timings.prompt_tokens)
         self._new_tokens.add(timings.new_tokens)
+        self._cached_tokens.add(generation.cached_tokens)
+        self._queue_s.observe(timings.queue_s)
         self._decode_s.observe(timings.decode_s)
 
     def text(self) -> str:

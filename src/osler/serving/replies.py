@@ -2,11 +2,14 @@
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import osler
 from osler.inference.continuation import Generation, Piece
+from osler.inference.sampling import TokenLogprob
 from osler.preprocess.tokenizer import Tokenizer
 from osler.serving.token_texts import TokenTexts
 
@@ -16,100 +19,146 @@ Json = dict[str, Any]
 _FINISH_REASONS = ("stop", "length")
 
 
-class Form(Protocol):
+@dataclass
+class Progress:
+    """What of one choice has come so far.
+
+    Attributes:
+        text: of the answer, without the thought.
+        logprobs: of the answer's tokens, where they were asked for.
+        told: how many tokens' logprobs came with pieces, the thought's among them.
+        generation: the whole, once it has come.
+    """
+
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    told: int = 0
+    generation: Generation | None = None
+
+    def take(self, event: Piece | Generation) -> tuple[TokenLogprob, ...]:
+        """Take an event in, and give the logprobs that belong to the answer and came with it."""
+        if isinstance(event, Generation):
+            self.generation = event
+            # The end's: a stop string, an end token.
+            fresh = (event.logprobs or ())[self.told :]
+        else:
+            self.told += len(event.logprobs)
+            fresh = () if event.is_thought else event.logprobs
+            self.text += "" if event.is_thought else event.text
+        self.logprobs += fresh
+        return fresh
+
+
+class Form(ABC):
     """One of the two protocols' way to write an answer."""
 
     prefix: str
     object_name: str
     chunk_name: str
 
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokens = TokenTexts(tokenizer)
+
+    @abstractmethod
     def opening(self, index: int) -> Json | None:
-        """What a stream says of an answer before its text."""
+        """What a stream says of a choice before its text."""
 
-    def piece(self, index: int, piece: Piece) -> Json:
-        """A piece of an answer."""
+    @abstractmethod
+    def step(self, index: int, event: Piece | Generation, before: Progress) -> Json:
+        """What a stream says of a choice when something comes."""
 
-    def ending(self, index: int, generation: Generation) -> Json:
-        """What a stream says of an answer behind its text."""
-
-    def whole(self, index: int, generation: Generation) -> Json:
-        """A whole answer."""
+    @abstractmethod
+    def whole(self, index: int, progress: Progress, generation: Generation) -> Json:
+        """A whole choice."""
 
 
-class ChatForm:
+class ChatForm(Form):
     """`/v1/chat/completions`."""
 
     prefix = "chatcmpl-"
     object_name = "chat.completion"
     chunk_name = "chat.completion.chunk"
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokens = TokenTexts(tokenizer)
-
     def opening(self, index: int) -> Json | None:
         """Who speaks."""
-        return _choice(index, delta={"role": "assistant", "content": ""})
+        return {"index": index, "delta": {"role": "assistant", "content": ""}, **_unfinished()}
 
-    def piece(self, index: int, piece: Piece) -> Json:
-        """Text of the answer, or of the thought before it."""
-        kind = "reasoning_content" if piece.is_thought else "content"
-        return _choice(index, delta={kind: piece.text})
+    def step(self, index: int, event: Piece | Generation, before: Progress) -> Json:
+        """A piece of the answer or of the thought before it, or why it ended."""
+        logprobs = before.take(event)
+        said = {"logprobs": self._tokens.chat(logprobs) if logprobs else None}
+        if isinstance(event, Generation):
+            return {"index": index, "delta": {}, **said, **_finished(event)}
+        kind = "reasoning_content" if event.is_thought else "content"
+        return {"index": index, "delta": {kind: event.text}, **said, **_unfinished()}
 
-    def ending(self, index: int, generation: Generation) -> Json:
-        """Why it ended, and the scores of its tokens."""
-        return _ended(index, generation, self._tokens.chat(generation), delta={})
-
-    def whole(self, index: int, generation: Generation) -> Json:
+    def whole(self, index: int, progress: Progress, generation: Generation) -> Json:
         """The message."""
         message = {"role": "assistant", "content": generation.text, "refusal": None}
         if generation.thought:
             message["reasoning_content"] = generation.thought
-        return _ended(index, generation, self._tokens.chat(generation), message=message)
+        asked = generation.logprobs is not None
+        logprobs = self._tokens.chat(progress.logprobs) if asked else None
+        return {"index": index, "message": message, "logprobs": logprobs, **_finished(generation)}
 
 
-class CompletionForm:
+class CompletionForm(Form):
     """`/v1/completions`."""
 
     prefix = "cmpl-"
     object_name = "text_completion"
     chunk_name = "text_completion"
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokens = TokenTexts(tokenizer)
-
     def opening(self, index: int) -> Json | None:
         """Nothing."""
         return None
 
-    def piece(self, index: int, piece: Piece) -> Json:
-        """Text of the answer, or of the thought before it."""
-        if piece.is_thought:
-            return _choice(index, text="", reasoning_content=piece.text)
-        return _choice(index, text=piece.text)
+    def step(self, index: int, event: Piece | Generation, before: Progress) -> Json:
+        """A piece of the answer or of the thought before it, or why it ended."""
+        offset = len(before.text)
+        logprobs = before.take(event)
+        said: Json = {"logprobs": None}
+        if logprobs:
+            said["logprobs"] = self._tokens.completion(logprobs, offset)
+        if isinstance(event, Generation):
+            return {"index": index, "text": "", **said, **_finished(event)}
+        if event.is_thought:
+            said["reasoning_content"] = event.text
+        text = "" if event.is_thought else event.text
+        return {"index": index, "text": text, **said, **_unfinished()}
 
-    def ending(self, index: int, generation: Generation) -> Json:
-        """Why it ended, and the scores of its tokens."""
-        return _ended(index, generation, self._tokens.completion(generation), text="")
-
-    def whole(self, index: int, generation: Generation) -> Json:
+    def whole(self, index: int, progress: Progress, generation: Generation) -> Json:
         """The text."""
-        thought = {"reasoning_content": generation.thought} if generation.thought else {}
-        return _ended(
-            index, generation, self._tokens.completion(generation), text=generation.text, **thought
-        )
+        choice: Json = {"index": index, "text": generation.text, "logprobs": None}
+        if generation.thought:
+            choice["reasoning_content"] = generation.thought
+        if generation.logprobs is not None:
+            choice["logprobs"] = self._tokens.completion(progress.logprobs, 0)
+        return choice | _finished(generation)
 
 
 class Reply:
-    """One request's answers in one form.
+    """One request's answers in one form, as they come.
 
     Args:
         form: of the protocol.
         request_id: makes the reply's id.
+        choices: how many answers there will be.
+        prompts: how many different prompts they are of.
         model: the model's name in the API.
         notice: what a reader must know of the model; said once a reply.
     """
 
-    def __init__(self, form: Form, *, request_id: str, model: str, notice: str) -> None:
+    def __init__(
+        self,
+        form: Form,
+        *,
+        request_id: str,
+        choices: int,
+        prompts: int,
+        model: str,
+        notice: str,
+    ) -> None:
         self._form = form
         self._head: Json = {
             "id": form.prefix + request_id,
@@ -118,36 +167,39 @@ class Reply:
             "system_fingerprint": f"osler-{osler.__version__}",
         }
         self._notice = notice
+        self._prompts = prompts
+        self._choices = [Progress() for _ in range(choices)]
 
-    def whole(self, generations: Sequence[Generation], prompts: int) -> Json:
-        """The reply to a request that wants it in one.
+    def opening(self) -> bytes:
+        """The first chunk of a stream, with the notice."""
+        said = [self._form.opening(index) for index in range(len(self._choices))]
+        return self._chunk([one for one in said if one], osler_notice=self._notice)
 
-        Args:
-            generations: in the order of the choices.
-            prompts: how many different prompts there were.
-        """
+    def take(self, index: int, event: Piece | Generation) -> None:
+        """Take an event in, for the whole."""
+        self._choices[index].take(event)
+
+    def step(self, index: int, event: Piece | Generation) -> bytes:
+        """Take an event in, and make a chunk of a stream of it."""
+        return self._chunk([self._form.step(index, event, self._choices[index])])
+
+    def closing(self) -> bytes:
+        """The last chunk of a stream, with the token counts."""
+        return self._chunk([], usage=usage(self._generations(), self._prompts))
+
+    def whole(self) -> Json:
+        """The reply to a request that wants it in one, once all has come."""
+        pairs = zip(self._choices, self._generations(), strict=True)
         return {
             **self._head,
             "object": self._form.object_name,
-            "choices": [self._form.whole(i, one) for i, one in enumerate(generations)],
-            "usage": usage(generations, prompts),
+            "choices": [self._form.whole(i, *pair) for i, pair in enumerate(pairs)],
+            "usage": usage(self._generations(), self._prompts),
             "osler_notice": self._notice,
         }
 
-    def opening(self, choices: int) -> bytes:
-        """The first chunk of a stream, with the notice."""
-        said = [self._form.opening(index) for index in range(choices)]
-        return self._chunk([one for one in said if one], osler_notice=self._notice)
-
-    def event(self, index: int, event: Piece | Generation) -> bytes:
-        """A chunk of a stream."""
-        if isinstance(event, Generation):
-            return self._chunk([self._form.ending(index, event)])
-        return self._chunk([self._form.piece(index, event)])
-
-    def closing(self, generations: Sequence[Generation], prompts: int) -> bytes:
-        """The chunk with the token counts."""
-        return self._chunk([], usage=usage(generations, prompts))
+    def _generations(self) -> list[Generation]:
+        return [one.generation for one in self._choices if one.generation is not None]
 
     def _chunk(self, choices: list[Json], **more: Any) -> bytes:
         return sse({**self._head, "object": self._form.chunk_name, "choices": choices, **more})
@@ -164,7 +216,7 @@ def usage(generations: Sequence[Generation], prompts: int) -> Json:
     each = max(len(generations) // prompts, 1)
     asked = sum(one.timings.prompt_tokens for one in generations[::each])
     answered = sum(one.timings.new_tokens for one in generations)
-    cached = 0
+    cached = sum(one.cached_tokens for one in generations[::each])
     return {
         "prompt_tokens": asked,
         "completion_tokens": answered,
@@ -173,14 +225,12 @@ def usage(generations: Sequence[Generation], prompts: int) -> Json:
     }
 
 
-def _choice(index: int, **more: Any) -> Json:
-    return {"index": index, **more, "finish_reason": None}
+def _unfinished() -> Json:
+    return {"finish_reason": None}
 
 
-def _ended(index: int, generation: Generation, logprobs: Json | None, **more: Any) -> Json:
+def _finished(generation: Generation) -> Json:
     reason = generation.finish_reason
-    choice = _choice(index, **more, logprobs=logprobs)
-    choice["finish_reason"] = reason if reason in _FINISH_REASONS else "length"
-    if reason not in _FINISH_REASONS:
-        choice["osler_finish_reason"] = reason
-    return choice
+    if reason in _FINISH_REASONS:
+        return {"finish_reason": reason}
+    return {"finish_reason": "length", "osler_finish_reason": reason}

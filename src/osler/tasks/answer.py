@@ -39,7 +39,9 @@ class Answer:
     Attributes:
         text: the answer without its thought and without special tokens.
         thought: what a thinking model wrote before it answered; "" where it wrote nothing.
-        tokens: the generated ids, those of the thought and of the end included.
+        tokens: the generated ids, those of the thought and of the end included; an engine
+            elsewhere does not tell them.
+        new_tokens: how many ids were generated.
         prompt_tokens: how many ids the prompt had, those of its images included.
         finish_reason: "stop" at the model's own end or a stop string, "length" where it was cut
             off at `max_new_tokens` or the model's context, "cancelled" by the caller.
@@ -53,6 +55,7 @@ class Answer:
     text: str
     thought: str
     tokens: tuple[int, ...]
+    new_tokens: int
     prompt_tokens: int
     finish_reason: str
     timings: Timings

@@ -206,6 +206,7 @@ class ChatModel(ABC):
             text=generation.text,
             thought=generation.thought,
             tokens=generation.ids,
+            new_tokens=timings.new_tokens,
             prompt_tokens=timings.prompt_tokens,
             finish_reason=generation.finish_reason,
             timings=Timings(
