@@ -1,0 +1,211 @@
+"""The SigLIP towers on the native engine.
+
+Shapes: N images, M texts, C channels, S image side, L text positions, T tokens an image,
+D hidden size or embedding size.
+"""
+
+import ctypes
+import threading
+import weakref
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from osler.models.config import MedGemmaConfig, MedSiglipConfig, SiglipTextConfig, VisionConfig
+from osler.native.encoder_structs import (
+    LAST_TOKEN,
+    PROBE,
+    SOFT_TOKENS,
+    ModelStruct,
+    StructMaker,
+)
+from osler.native.encoder_weights import EncoderWeights
+from osler.native.library import Library, Pool
+
+
+class _Tower:
+    """An encoder of the library with its memory.
+
+    Attributes:
+        bytes: of memory that it works in, weights not counted.
+    """
+
+    def __init__(
+        self, library: Library, pool: Pool, model: ModelStruct, kept: list[object]
+    ) -> None:
+        address, number = ctypes.c_void_p, ctypes.c_int64
+        new = library.function("osl_encoder_new", address, address, address)
+        free = library.function("osl_encoder_free", None, address)
+        size = library.function("osl_encoder_bytes", ctypes.c_size_t, address)
+        width = library.function("osl_encoder_width", number, address)
+        texts = not model.image_size
+        name = "osl_encoder_texts" if texts else "osl_encoder_images"
+        self._run = library.function(name, ctypes.c_int, address, address, number, address)
+        pointer = new(ctypes.byref(model), pool)
+        if not pointer:
+            raise MemoryError(
+                "no memory for the native encoder, or its weights do not fit its sizes"
+            )
+        self._pointer = ctypes.c_void_p(pointer)
+        self._kept = [kept, pool]
+        self._width: int = width(pointer)
+        self._turn = threading.Lock()
+        self.bytes: int = size(pointer)
+        weakref.finalize(self, free, pointer).atexit = False
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Float32 (N, width) of contiguous inputs of the right type."""
+        out = torch.empty(len(inputs), self._width)
+        with self._turn:
+            refused = self._run(self._pointer, inputs.data_ptr(), len(inputs), out.data_ptr())
+        if refused:
+            raise ValueError("a token id is not in the vocabulary")
+        return out
+
+
+class NativeVision:
+    """MedGemma's vision tower with its projector."""
+
+    def __init__(
+        self, config: MedGemmaConfig, weights: EncoderWeights, library: Library, pool: Pool
+    ) -> None:
+        """Take the memory that it will need.
+
+        Args:
+            config: of the model.
+            weights: tensors under the names of `encoder_weights`.
+            library: the kernels.
+            pool: their threads.
+
+        Raises:
+            ValueError: the model has no vision tower.
+            MemoryError: not enough memory.
+        """
+        if config.vision_config is None:
+            raise ValueError("this model reads text only")
+        self._config = config
+        self._side = config.vision_config.image_size
+        maker = StructMaker(weights)
+        model = _vision_struct(maker, "vision_tower", config.vision_config)
+        model.output = SOFT_TOKENS
+        model.pool = config.vision_config.grid // round(config.mm_tokens_per_image**0.5)
+        model.soft_norm = maker.values("multi_modal_projector.mm_soft_emb_norm.weight")
+        name = "multi_modal_projector.mm_input_projection"
+        model.projection = maker.dense(name, bias=False)
+        self._tower = _Tower(library, pool, model, maker.kept)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory that it works in, weights not counted."""
+        return self._tower.bytes
+
+    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+        """Soft tokens, float32 (N, T, D), of images with values from -1 to 1."""
+        soft = self._tower(_pixels(pixels_NCSS, self._config.vision_config))
+        return soft.unflatten(1, (self._config.mm_tokens_per_image, -1))
+
+
+class NativeMedSiglip:
+    """Both encoders of a MedSigLIP.
+
+    Attributes:
+        config: sizes of both towers.
+        logit_scale: logarithm of the scale of cosines, float32 (1,).
+        logit_bias: float32 (1,).
+    """
+
+    def __init__(
+        self, config: MedSiglipConfig, weights: EncoderWeights, library: Library, pool: Pool
+    ) -> None:
+        """Take the memory that it will need.
+
+        Args:
+            config: of the model.
+            weights: tensors under the names of `encoder_weights`.
+            library: the kernels.
+            pool: their threads.
+
+        Raises:
+            MemoryError: not enough memory.
+        """
+        self.config = config
+        self.logit_scale = torch.tensor(weights.values("logit_scale"))
+        self.logit_bias = torch.tensor(weights.values("logit_bias"))
+        maker = StructMaker(weights)
+        vision = _vision_struct(maker, "vision_model", config.vision_config)
+        vision.output = PROBE
+        vision.probe_keys = maker.values("vision_head.probe_keys")
+        vision.probe_values = maker.dense("vision_head.v_proj")
+        vision.probe_out = maker.dense("vision_head.attention.out_proj")
+        vision.probe_fc1 = maker.dense("vision_head.mlp.fc1")
+        vision.probe_fc2 = maker.dense("vision_head.mlp.fc2")
+        vision.probe_norm = maker.norm("vision_head.layernorm")
+        self._images = _Tower(library, pool, vision, maker.kept)
+        maker = StructMaker(weights)
+        text = _text_struct(maker, "text_model", config.text_config)
+        self._texts = _Tower(library, pool, text, maker.kept)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory that both work in, weights not counted."""
+        return self._images.bytes + self._texts.bytes
+
+    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+        """Unit vectors, float32 (N, D), of images with values from -1 to 1."""
+        return F.normalize(self._images(_pixels(pixels_NCSS, self.config.vision_config)), dim=-1)
+
+    def embed_texts(self, ids_ML: Tensor) -> Tensor:
+        """Unit vectors, float32 (M, D), of texts padded to `max_position_embeddings`.
+
+        Raises:
+            ValueError: texts of another length, or an id that is not in the vocabulary.
+        """
+        length = self.config.text_config.max_position_embeddings
+        if ids_ML.dim() != 2 or ids_ML.shape[1] != length:
+            raise ValueError(f"texts of shape {tuple(ids_ML.shape)}, not padded to {length}")
+        return F.normalize(self._texts(ids_ML.to("cpu", torch.int64).contiguous()), dim=-1)
+
+
+def _pixels(pixels_NCSS: Tensor, config: VisionConfig | None) -> Tensor:
+    assert config is not None
+    shape = (config.num_channels, config.image_size, config.image_size)
+    if pixels_NCSS.dim() != 4 or pixels_NCSS.shape[1:] != shape:
+        raise ValueError(f"images of shape {tuple(pixels_NCSS.shape[1:])}, not {shape}")
+    return pixels_NCSS.to("cpu", torch.float32).contiguous()
+
+
+def _vision_struct(maker: StructMaker, name: str, config: VisionConfig) -> ModelStruct:
+    return ModelStruct(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        positions=config.grid**2,
+        layer_norm_eps=config.layer_norm_eps,
+        layers=maker.layers(f"{name}.encoder.layers", config.num_hidden_layers),
+        norm=maker.norm(f"{name}.post_layernorm"),
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        num_channels=config.num_channels,
+        embedding=maker.dense(f"{name}.embeddings.patch_embedding"),
+        position=maker.matrix(f"{name}.embeddings.position_embedding.weight"),
+    )
+
+
+def _text_struct(maker: StructMaker, name: str, config: SiglipTextConfig) -> ModelStruct:
+    model = ModelStruct(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        positions=config.max_position_embeddings,
+        layer_norm_eps=config.layer_norm_eps,
+        layers=maker.layers(f"{name}.encoder.layers", config.num_hidden_layers),
+        norm=maker.norm(f"{name}.final_layer_norm"),
+        position=maker.matrix(f"{name}.embeddings.position_embedding.weight"),
+        output=LAST_TOKEN,
+        projection=maker.dense(f"{name}.head"),
+    )
+    model.embedding.w = maker.matrix(f"{name}.embeddings.token_embedding.weight")
+    return model
