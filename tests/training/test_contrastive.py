@@ -49,11 +49,18 @@ def test_a_caption_is_matched_with_every_image_that_it_is_true_of() -> None:
 def test_rare_classes_come_more_often_and_none_is_left_out() -> None:
     normal, bacterial, *_ = one_of_each_class()
     items = [normal] * 1600 + [bacterial] * 25
-    lessons = Lessons(items, random.Random(0))
+    lessons = Lessons(items, random.Random(0), common_class=400, common_set=1)
     drawn = lessons.images(1600 + 4 * 25)
     rare = sum(index >= 1600 for index in drawn)
     assert rare == 4 * 25
     assert set(drawn) == set(range(len(items)))
+
+
+def test_a_small_set_comes_more_often() -> None:
+    by_set = {item.set_name: item for item in one_of_each_class()}
+    items = [by_set["cxr_kermany"]] * 400 + [by_set["us_busi"]] * 25
+    lessons = Lessons(items, random.Random(0), common_class=1, common_set=400)
+    assert sum(index >= 400 for index in lessons.images(400 + 4 * 25)) == 4 * 25
 
 
 def test_training_learns_and_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ Source: MedGemma (arXiv 2507.05201), section 2.1; SigLIP (arXiv 2303.15343).
 import logging
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ from osler.training.optim import (
 
 log = logging.getLogger(__name__)
 
+# How often one image may come in an epoch.
+_REPEATS_MOST = 12.0
+
 Tokenize = Callable[[Sequence[str]], Tensor]
 
 
@@ -52,6 +55,7 @@ class ContrastiveConfig:
         choice_weight: weight of choosing, among all captions of the step, those that are true of
             an image. The sigmoid loss alone leaves classes of small sets behind the common ones.
         common_class: a class with fewer images comes more often, by the root of what it lacks.
+        common_set: the same for sets, so that a small one is learnt at all beside the large.
     """
 
     steps: int
@@ -63,6 +67,7 @@ class ContrastiveConfig:
     label_weight: float = 1.0
     choice_weight: float = 1.0
     common_class: int = 1500
+    common_set: int = 4000
     save_every_s: float = 120.0
     seed: int = 0
 
@@ -103,10 +108,13 @@ class Lessons:
     """The images with what is said of them, drawn so that small classes are not drowned."""
 
     def __init__(
-        self, items: Sequence[PackedImage], rng: random.Random, common_class: int = 1500
+        self,
+        items: Sequence[PackedImage],
+        rng: random.Random,
+        common_class: int = 1500,
+        common_set: int = 4000,
     ) -> None:
         self.items = items
-        self._common_class = common_class
         self.keys = [class_key(item) for item in items]
         # A case is no class: images without a labelled finding are told apart by study only.
         names = [
@@ -119,16 +127,23 @@ class Lessons:
         for index, (item, name) in enumerate(zip(items, names, strict=True)):
             if findings(item):
                 self._members[name].append(index)
-        self._counts = torch.bincount(self.labels).tolist()
+        in_class, in_set = Counter(names), Counter(item.set_name for item in items)
+        self._repeats = [
+            min(
+                _REPEATS_MOST,
+                max(1.0, (common_class / in_class[name]) ** 0.5)
+                * max(1.0, (common_set / in_set[item.set_name]) ** 0.5),
+            )
+            for item, name in zip(items, names, strict=True)
+        ]
         self._rng = rng
         self._order: list[int] = []
 
     def images(self, count: int) -> list[int]:
-        """Indices of the next images; one of a rare class comes up to four times an epoch."""
+        """Indices of the next images; a rare one comes up to twelve times an epoch."""
         while len(self._order) < count:
             epoch = []
-            for index, label in enumerate(self.labels.tolist()):
-                repeats = min(4.0, max(1.0, (self._common_class / self._counts[label]) ** 0.5))
+            for index, repeats in enumerate(self._repeats):
                 epoch += [index] * (int(repeats) + (self._rng.random() < repeats % 1))
             self._rng.shuffle(epoch)
             self._order += epoch
@@ -215,7 +230,7 @@ def train_contrastive(
     first = state["step"] if state else 0
     rng = random.Random(config.seed + first)
     torch.manual_seed(config.seed)
-    lessons = Lessons(items, rng, config.common_class)
+    lessons = Lessons(items, rng, config.common_class, config.common_set)
     size = model.config.vision_config.hidden_size
     classifier = nn.Linear(size, len(lessons.classes))
     optimizer = adamw([model, classifier], config.learning_rate, config.weight_decay)
