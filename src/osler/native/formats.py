@@ -12,8 +12,8 @@ PLAIN = "f32"  # row after row, as numpy has it; no kernel multiplies it
 ROW_BLOCK = 16
 # Columns of a packed matrix come in multiples of the first; so many, of 16 rows, take the second.
 _UNITS = {
-    "bf16": (2, 64),
-    "int8": (4, 64),
+    "bf16": (32, 1024),
+    "int8": (64, 1024),
     "int4": (256, 2112),
     "q8_0": (32, 544),
     "q4_0": (32, 288),
