@@ -1,6 +1,6 @@
 """Phases 2 and 3 in their first, simple form: the decoder learns text, then to speak of images.
 
-The vision tower stays as phase 1 left it, so its pooled patches are computed once and kept.
+The vision tower stays as phase 1 left it, so patches are computed once and kept.
 
 Shapes: B batch, L positions, N images, T tokens an image, D vision hidden_size.
 
@@ -10,7 +10,7 @@ Source: MedGemma (arXiv 2507.05201), section 2.2.
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +83,17 @@ def packed_batches(
 
 
 def padded_batch(
-    sequences: Sequence[TrainingSequence], pooled_NTD: Tensor | None, *, pad: int, length: int
+    sequences: Sequence[TrainingSequence],
+    pooled_of: Callable[[list[int]], Tensor],
+    *,
+    pad: int,
+    length: int,
 ) -> Batch:
     """Pad or cut sequences on the right; causal attention never looks at the padding.
 
     Args:
-        sequences: some with an index into `pooled_NTD`.
-        pooled_NTD: pooled patches of all images.
+        sequences: some with an image.
+        pooled_of: the images' numbers to their pooled patches (N, T, D).
         pad: id that fills up.
         length: of every row.
     """
@@ -100,8 +104,7 @@ def padded_batch(
         ids[row, :taken] = torch.tensor(sequence.ids[:taken])
         learn[row, :taken] = torch.tensor(sequence.learn[:taken])
     images = [sequence.image for sequence in sequences if sequence.image is not None]
-    pooled = pooled_NTD[images].float() if images and pooled_NTD is not None else None
-    return Batch(ids_BL=ids, learn_BL=learn, pooled_NTD=pooled)
+    return Batch(ids_BL=ids, learn_BL=learn, pooled_NTD=pooled_of(images) if images else None)
 
 
 def next_token_loss(model: MedGemma, batch: Batch) -> Tensor:

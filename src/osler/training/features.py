@@ -3,18 +3,19 @@
 Shapes: N images, S image side, P patches, D vision hidden_size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from osler.models.siglip import VisionTower
 from osler.training.images import augment, to_model_range
 
 
 @torch.inference_mode()
 def encode_images(
-    encode: Callable[[Tensor], Tensor],
+    tower: VisionTower,
     squares_N3SS: Tensor,
     sets: Sequence[str],
     *,
@@ -25,7 +26,7 @@ def encode_images(
     """Encode every image.
 
     Args:
-        encode: pixels (B, 3, S, S) from -1 to 1, to (B, P, D).
+        tower: what encodes.
         squares_N3SS: uint8 images.
         sets: the set of each image.
         varied: whether the images are augmented first.
@@ -42,5 +43,5 @@ def encode_images(
             squares = squares_N3SS[start : start + batch_size]
             names = sets[start : start + batch_size]
             pixels = augment(squares, names, generator) if varied else to_model_range(squares)
-            parts.append(encode(pixels).bfloat16())
+            parts.append(tower(pixels).bfloat16())
     return torch.cat(parts)

@@ -2,6 +2,7 @@
 
     python -m osler.training.nano encoder --data DIR    # images and captions: the sigmoid loss
     python -m osler.training.nano refine --data DIR     # the same, on whole images
+    python -m osler.training.nano heads --data DIR      # the same, over a vision tower that rests
     python -m osler.training.nano text --data DIR       # the decoder reads; may run beside these
     python -m osler.training.nano images --data DIR     # the decoder learns to speak of images
     python -m osler.training.nano export                # both folders in `--out`
@@ -82,6 +83,27 @@ def refine_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "refine"))
 
 
+def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
+    """Phase 1, last: pooling head and text tower go on over a vision tower that rests.
+
+    Several times as fast, which serves the small sets most.
+    """
+    model = MedSiglip(medsiglip_nano())
+    model.load_state_dict(_required(runs, "refine")["model"])
+    model.vision_model.requires_grad_(False)
+    items = list(read_image_pack(data, "train"))
+    patches_NPD = _features(items, runs)
+    rng = random.Random(0)
+
+    def patches_of(chosen: Sequence[int]) -> Tensor:
+        return patches_NPD[[i + rng.randrange(2) * len(items) for i in chosen]].float()
+
+    _compile([model.text_model.encoder.layers])
+    config = ContrastiveConfig(steps=steps, choice_weight=3.0)
+    tokenize = _tokenize_captions(weights)
+    train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "heads"))
+
+
 def text_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     """Phase 2: the decoder of MedGemma-nano on text."""
     tokenizer = Tokenizer.from_folder(weights / "medgemma-nano")
@@ -97,16 +119,16 @@ def images_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     model = _fresh_medgemma()
     model.language_model.load_state_dict(_required(runs, "text")["modules"][0])
     items = list(read_image_pack(data, "train"))
-    pooled_NTD = _features(items, runs)
+    patches_NPD = _features(items, runs)
     _compile([model.language_model.layers])
-    batches = _image_batches(data, items, pooled_NTD, tokenizer, model)
+    batches = _image_batches(data, items, patches_NPD, tokenizer, model)
     config = DecoderConfig(steps=steps, learning_rate=1e-3)
     train_decoder(model, batches, config, _state(runs, "images"))
 
 
 def export(runs: Path, weights: Path) -> None:
     """Write both models in bfloat16, beside the tokenizers that are there already."""
-    encoder_state = _required(runs, "refine")["model"]
+    encoder_state = _required(runs, "heads")["model"]
     encoder = MedSiglip(medsiglip_nano())
     encoder.load_state_dict(encoder_state)
     save_medsiglip(encoder.bfloat16(), weights / "medsiglip-nano")
@@ -126,22 +148,17 @@ def _tokenize_captions(weights: Path) -> Callable[[Sequence[str]], Tensor]:
 
 
 def _features(items: Sequence[PackedImage], runs: Path) -> Tensor:
-    """Two views of every image, as it is and then varied, pooled: (2 N, T, D), made once."""
+    """Patches of two views of every image, as it is and then varied: (2 N, P, D), made once."""
     path = runs / "features.pt"
-    if kept := load_state(path):
-        features: Tensor = kept["pooled_NTD"]
-        return features
-    model = _fresh_medgemma()
-    _take(model.vision_tower, _required(runs, "refine")["model"], "vision_model.")
-    squares = load_squares(items, medsiglip_nano().vision_config.image_size)
-    sets = [item.set_name for item in items]
-
-    def encode(pixels_B3SS: Tensor) -> Tensor:
-        return model.multi_modal_projector.pooled(model.vision_tower(pixels_B3SS))
-
-    views = [encode_images(encode, squares, sets, varied=varied) for varied in (False, True)]
-    features = torch.cat(views)
-    save_state(path, {"pooled_NTD": features})
+    if not path.exists():
+        tower = MedSiglip(medsiglip_nano()).vision_model
+        _take(tower, _required(runs, "refine")["model"], "vision_model.")
+        squares = load_squares(items, medsiglip_nano().vision_config.image_size)
+        sets = [item.set_name for item in items]
+        views = [encode_images(tower, squares, sets, varied=varied) for varied in (False, True)]
+        save_state(path, {"patches_NPD": torch.cat(views)})
+    # Mapped, so that two phases that run side by side share the memory.
+    features: Tensor = torch.load(path, weights_only=True, mmap=True)["patches_NPD"]
     return features
 
 
@@ -158,7 +175,7 @@ def _compile(stacks: Iterable[nn.ModuleList]) -> None:
 def _image_batches(
     data: Path,
     items: Sequence[PackedImage],
-    pooled_NTD: Tensor,
+    patches_NPD: Tensor,
     tokenizer: Tokenizer,
     model: MedGemma,
 ) -> Iterator[Batch]:
@@ -190,7 +207,12 @@ def _image_batches(
             )
             if len(sequence.ids) <= _LENGTH:
                 sequences.append(sequence)
-        yield padded_batch(sequences, pooled_NTD, pad=config.pad_token_id, length=_LENGTH)
+        yield padded_batch(
+            sequences,
+            lambda images: model.multi_modal_projector.pooled(patches_NPD[images].float()),
+            pad=config.pad_token_id,
+            length=_LENGTH,
+        )
 
 
 def _text_sequences(data: Path, tokenizer: Tokenizer, seed: int) -> Iterator[TrainingSequence]:
@@ -239,7 +261,7 @@ def main() -> None:
         description="Train the nano models, one phase a call.",
         epilog="example: python -m osler.training.nano encoder --data ../shared/data",
     )
-    parser.add_argument("phase", choices=("encoder", "refine", "text", "images", "export"))
+    parser.add_argument("phase", choices=("encoder", "refine", "heads", "text", "images", "export"))
     parser.add_argument("--data", type=Path, help="the data pack's folder")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where states are kept")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="the models' folders")
@@ -255,7 +277,8 @@ def main() -> None:
         parser.error(f"the phase {arguments.phase!r} needs --data")
     run, steps = {
         "encoder": (encoder_phase, 3600),
-        "refine": (refine_phase, 200),
+        "refine": (refine_phase, 120),
+        "heads": (heads_phase, 2000),
         "text": (text_phase, 1000),
         "images": (images_phase, 1100),
     }[arguments.phase]
