@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 
+from osler.inference.limits import pages_for
+from osler.inference.runner import Chunk, TorchRunner
 from osler.models.checkpoint import load_medgemma
 from osler.models.config import MedGemmaConfig, layer_pattern, medgemma_4b
 from osler.models.hf_config import CONFIG_FILE, medgemma_json
-from osler.models.kv_cache import KVCache
 
 NEW_TOKENS = 16
 PROMPTS = 10
@@ -121,14 +122,18 @@ def answer_of_osler(folder: Path, layers: int | None, seed: int) -> dict[str, An
     model = load_medgemma(folder)
     loaded = time.perf_counter()
     ids, pixels = prompt(sizes(layers), seed)
-    images: torch.Tensor | None = pixels
-    cache = KVCache(model.config.text_config, 1, dtype=torch.bfloat16)
-    tokens: list[int] = []
-    with torch.inference_mode():
-        for _ in range(NEW_TOKENS):
-            logits = model(ids, pixels_NCSS=images, cache=cache, last_only=True)
-            ids, images = logits.argmax(dim=-1), None
-            tokens.append(int(ids))
+    runner = TorchRunner(model)
+    pages = range(pages_for(ids.shape[1] + NEW_TOKENS))
+    runner.allocate(len(pages), len(pages))
+    soft: torch.Tensor | None = runner.embed_images(pixels).flatten(0, 1)
+    new, length, tokens = ids[0].tolist(), 0, list[int]()
+    for _ in range(NEW_TOKENS):
+        chunk = Chunk(
+            ids=new, start=length, global_pages=pages, local_pages=pages, soft_TD=soft, logits=1
+        )
+        length += len(new)
+        soft, new = None, runner.forward([chunk]).argmax(dim=-1).tolist()
+        tokens += new
     return {
         "tokens": tokens,
         "load_s": round(loaded - start, 1),

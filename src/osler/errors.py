@@ -13,6 +13,7 @@
     │   ├── UnusedKeyError       weights that nothing asks for
     │   └── ShapeMismatchError   weights of another shape
     ├── NonFiniteError           a model that gives NaN or infinite scores
+    ├── MemoryLimitError         a model whose keys and values have no room in memory
     ├── QueueFullError           an engine that has as much work as it takes
     ├── RemoteEngineError        a server that is out of reach or does not answer as it should
     ├── ServerSettingsError      settings that `osler serve` does not start with
@@ -73,6 +74,10 @@ class ShapeMismatchError(CheckpointError):
 
 class NonFiniteError(OslerError):
     """A model's scores are NaN or infinite, as where float16 overflows."""
+
+
+class MemoryLimitError(OslerError):
+    """The memory given to keys and values does not hold even one request's."""
 
 
 class QueueFullError(OslerError):

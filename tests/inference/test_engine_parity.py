@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from osler.inference.continuation import Generation, Piece
+from osler.inference.engine import Engine
 from osler.inference.generate import complete
-from osler.inference.runner import TorchRunner
+from osler.inference.runner import PAGE_TOKENS, Chunk, TorchRunner
 from osler.inference.sampling import SamplingParams
-from osler.models.config import SLIDING
-from osler.models.kv_cache import KVCache
 from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
@@ -19,7 +18,6 @@ from osler.testing.dummy import dummy_config
 from osler.testing.reference import MedGemmaPair, medgemma_pair
 
 CONFIG = dummy_config()
-WINDOW = CONFIG.text_config.sliding_window
 NEW = 24
 
 
@@ -78,7 +76,7 @@ def test_greedy_tokens_are_those_of_transformers(
     pair: MedGemmaPair, tokenizer: Tokenizer, prompt: Prompt, settings: dict[str, Any]
 ) -> None:
     params = SamplingParams(max_new_tokens=NEW, **settings)
-    (ours,) = complete(TorchRunner(pair.ours), tokenizer, [prompt], params)
+    (ours,) = complete(Engine(TorchRunner(pair.ours), tokenizer), [prompt], params)
     assert ours.ids == their_answer(pair, prompt, **settings)
     if settings:
         assert len(set(ours.ids)) > NEW / 4
@@ -100,9 +98,9 @@ def test_a_batch_gives_what_each_prompt_gives_alone(
 ) -> None:
     runner = TorchRunner(MedGemma(replace(CONFIG, eos_token_ids=OFTEN_ENDS)))
     runner.model.load_state_dict(pair.ours.state_dict())
-    together = complete(runner, tokenizer, PROMPTS, params)
+    together = complete(Engine(runner, tokenizer), PROMPTS, params)
     for prompt, in_batch in zip(PROMPTS, together, strict=True):
-        (alone,) = complete(runner, tokenizer, [prompt], params)
+        (alone,) = complete(Engine(runner, tokenizer), [prompt], params)
         assert in_batch.ids == alone.ids
         assert in_batch.text == alone.text
         assert in_batch.thought == alone.thought
@@ -115,60 +113,47 @@ def test_same_seed_same_tokens_and_another_seed_others(
 ) -> None:
     def ids(seed: int | None) -> tuple[int, ...]:
         params = SamplingParams(max_new_tokens=NEW, temperature=1.0, seed=seed)
-        return complete(TorchRunner(pair.ours), tokenizer, PROMPTS[:1], params)[0].ids
+        return complete(Engine(TorchRunner(pair.ours), tokenizer), PROMPTS[:1], params)[0].ids
 
     assert ids(3) == ids(3)
     assert ids(3) != ids(4)
     assert ids(None) != ids(None)
 
 
-class WatchedRunner(TorchRunner):
-    """Remembers its cache and what it was asked to compute."""
-
-    def __init__(self, model: MedGemma) -> None:
-        super().__init__(model)
-        self.shapes: list[tuple[int, ...]] = []
-
-    def new_cache(self, batch_size: int) -> KVCache:
-        self.cache = super().new_cache(batch_size)
-        return self.cache
-
-    def forward(self, ids_BL: Tensor, **inputs: Any) -> Tensor:
-        logits_BV = super().forward(ids_BL, **inputs)
-        self.shapes.append((*ids_BL.shape, *logits_BV.shape))
-        return logits_BV
-
-
+@pytest.mark.parametrize("reused", [False, True], ids=["fresh", "known"])
 def test_local_layers_keep_no_more_than_the_window(
-    pair: MedGemmaPair, tokenizer: Tokenizer
+    pair: MedGemmaPair, tokenizer: Tokenizer, reused: bool
 ) -> None:
-    runner = WatchedRunner(pair.ours)
-    params = SamplingParams(max_new_tokens=5 * WINDOW)
-    (answer,) = complete(runner, tokenizer, [PROMPTS[2]], params)
-    read = len(PROMPTS[2].ids) + len(answer.ids) - 1
-    assert runner.cache.length == read > 5 * WINDOW
-    for layer, kind in zip(runner.cache.layers, CONFIG.text_config.layer_types, strict=True):
-        positions = layer.keys_BKTH.shape[2]
-        assert positions == WINDOW if kind == SLIDING else positions >= read
-        assert layer.values_BKTH.shape == layer.keys_BKTH.shape
-
-
-def test_a_step_computes_one_position_and_prefill_scores_only_the_last(
-    pair: MedGemmaPair, tokenizer: Tokenizer
-) -> None:
-    runner = WatchedRunner(pair.ours)
-    complete(runner, tokenizer, PROMPTS, SamplingParams(max_new_tokens=3))
-    vocab = CONFIG.text_config.vocab_size
-    longest = max(len(prompt.ids) for prompt in PROMPTS)
-    assert runner.shapes == [(4, longest, 4, vocab), (4, 1, 4, vocab), (4, 1, 4, vocab)]
+    """Pages behind the window are taken away, and nothing that they held is missed."""
+    engine = Engine(TorchRunner(pair.ours), tokenizer)
+    params = SamplingParams(max_new_tokens=3 * PAGE_TOKENS)
+    (alone,) = complete(engine, [PROMPTS[2]], params)
+    if not reused:
+        engine = Engine(TorchRunner(pair.ours), tokenizer)
+    request = engine.submit(PROMPTS[2], params)
+    most, events = 0, list[Piece | Generation]()
+    while not events or isinstance(events[-1], Piece):
+        engine.step()
+        most = max(most, engine._cache.local_pool.in_use)
+        while request.has_event():
+            events.append(next(request))
+    assert most == 2  # the page that the window begins in, and the one that is written
+    assert engine._cache.local_pool.in_use == 0
+    assert isinstance(events[-1], Generation)
+    assert events[-1].ids == alone.ids
+    assert events[-1].cached_tokens == (len(PROMPTS[2].ids) - 1 if reused else 0)
+    assert len(PROMPTS[2].ids) + len(alone.ids) > PAGE_TOKENS + CONFIG.text_config.sliding_window
 
 
 def test_runner_follows_the_models_dtype_and_keeps_no_graph(tokenizer: Tokenizer) -> None:
-    runner = WatchedRunner(medgemma_pair(CONFIG, torch.bfloat16).ours)
-    (answer,) = complete(runner, tokenizer, PROMPTS[:1], SamplingParams(max_new_tokens=3))
+    runner = TorchRunner(medgemma_pair(CONFIG, torch.bfloat16).ours)
+    (answer,) = complete(Engine(runner, tokenizer), PROMPTS[:1], SamplingParams(max_new_tokens=3))
     assert len(answer.ids) == 3
-    assert runner.cache.layers[0].keys_BKTH.dtype == torch.bfloat16
-    assert not runner.cache.layers[0].keys_BKTH.requires_grad
-    logits_BV = runner.forward(torch.tensor([[2]]), cache=runner.new_cache(1))
-    assert logits_BV.dtype == torch.float32
-    assert not logits_BV.requires_grad
+    for pages in runner._store.pages.values():
+        assert pages.dtype == torch.bfloat16
+        assert not pages.requires_grad
+    chunk = Chunk(ids=[2], start=0, global_pages=[0], local_pages=[0], logits=1)
+    logits_RV = runner.forward([chunk])
+    assert logits_RV.dtype == torch.float32
+    assert logits_RV.shape == (1, CONFIG.text_config.vocab_size)
+    assert not logits_RV.requires_grad

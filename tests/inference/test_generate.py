@@ -1,9 +1,8 @@
-"""The engine over a model that says what it is told to: text, ends, batches, cancelling."""
+"""Answers of a model that says what it is told to: text, ends, batches, cancelling."""
 
-import gc
 import threading
-import weakref
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,29 +12,48 @@ from torch import Tensor
 
 from osler.errors import NonFiniteError, PromptError
 from osler.inference.continuation import Generation, Piece
-from osler.inference.generate import IMAGES_AT_ONCE, complete, generate, stream
+from osler.inference.engine import Engine
+from osler.inference.generate import complete, generate, stream
+from osler.inference.limits import Limits
+from osler.inference.runner import Chunk
 from osler.inference.sampling import SamplingParams
-from osler.models.config import MedGemmaConfig
+from osler.inference.scheduler import IMAGES_AT_ONCE
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
-from osler.testing.dummy import DummyCache, ScriptedRunner, dummy_config
+from osler.testing.dummy import dummy_config
+from osler.testing.runners import ScriptedRunner
 
+IMAGE_TOKEN = dummy_config().image_token_id
 GREEDY = SamplingParams(max_new_tokens=60)
 
 
-def prompt(length: int = 4, images: int = 0, config: MedGemmaConfig | None = None) -> Prompt:
-    config = config or dummy_config()
-    ids = [2, *[110] * (length - 1)]
+def prompt(length: int = 4, images: int = 0, script: int = 0) -> Prompt:
+    """A prompt that asks for a script, with images that differ from one another."""
+    config = dummy_config()
+    ids = [ScriptedRunner.MARK + script, *[110] * (length - 1)]
     ids += [config.image_token_id] * config.mm_tokens_per_image * images
-    pixels = np.zeros((images, 3, 56, 56), np.float32)
-    return Prompt(ids=ids, pixels=pixels)
+    shades = np.arange(images, dtype=np.float32) + 10 * script
+    pixels = np.broadcast_to(shades[:, None, None, None] / 100, (images, 3, 56, 56))
+    return Prompt(ids=ids, pixels=pixels.astype(np.float32))
+
+
+def scripted(tokenizer: Tokenizer, *texts: str) -> Engine:
+    """An engine whose model says these texts."""
+    return Engine(ScriptedRunner(scripts=[tokenizer.encode(text) for text in texts]), tokenizer)
+
+
+def calls(engine: Engine) -> list[list[tuple[int, list[int], int]]]:
+    """What its runner was asked for."""
+    runner = engine._runner
+    assert isinstance(runner, ScriptedRunner)
+    return runner.calls
 
 
 def said(tokenizer: Tokenizer, text: str, **settings: Any) -> tuple[list[str], Generation]:
     """The streamed pieces and the result of a model that says `text`."""
-    runner = ScriptedRunner([tokenizer.encode(text, add_bos=False)])
+    engine = scripted(tokenizer, text)
     params = SamplingParams(**{"max_new_tokens": 200, **settings})
-    pieces, events = [], stream(runner, tokenizer, prompt(), params)
+    pieces, events = [], stream(engine, prompt(), params)
     while True:
         try:
             pieces.append(next(events))
@@ -59,7 +77,8 @@ def test_streamed_pieces_are_the_text(tokenizer: Tokenizer) -> None:
 def test_every_end_token_of_the_configuration_ends_the_answer(tokenizer: Tokenizer) -> None:
     for end in dummy_config().eos_token_ids:
         script = [*tokenizer.encode("clear", add_bos=False), end, 300]
-        (result,) = complete(ScriptedRunner([script]), tokenizer, [prompt()], GREEDY)
+        engine = Engine(ScriptedRunner(scripts=[script]), tokenizer)
+        (result,) = complete(engine, [prompt()], GREEDY)
         assert (result.text, result.ids[-1], result.finish_reason) == ("clear", end, "stop")
 
 
@@ -111,8 +130,8 @@ def test_thought_is_parted_from_the_answer(tokenizer: Tokenizer) -> None:
 
 
 def test_thought_is_streamed_as_such(tokenizer: Tokenizer) -> None:
-    script = tokenizer.encode("<unused94>thought\nheart<unused95>clear", add_bos=False)
-    events = list(generate(ScriptedRunner([script]), tokenizer, [prompt()], GREEDY))
+    engine = scripted(tokenizer, "<unused94>thought\nheart<unused95>clear")
+    events = list(generate(engine, [prompt()], GREEDY))
     pieces = [event for event in events if isinstance(event, Piece)]
     assert "".join(p.text for p in pieces if p.is_thought) == "heart"
     assert "".join(p.text for p in pieces if not p.is_thought) == "clear"
@@ -134,25 +153,26 @@ def test_stop_strings_do_not_look_into_the_thought(tokenizer: Tokenizer) -> None
     assert (result.thought, result.text) == ("The lungs", "The h")
 
 
-def test_finished_rows_leave_the_batch(tokenizer: Tokenizer) -> None:
+def test_finished_answers_leave_the_batch(tokenizer: Tokenizer) -> None:
     texts = ["The lungs are clear.", "heart", "", "The heart is normal in size."]
-    scripts = [tokenizer.encode(text, add_bos=False) if text else [] for text in texts]
-    runner = ScriptedRunner(scripts)
-    prompts = [prompt(length) for length in (3, 9, 5, 1)]
-    results = complete(runner, tokenizer, prompts, GREEDY)
+    engine = scripted(tokenizer, *texts)
+    prompts = [prompt(length, script=row) for row, length in enumerate((3, 9, 5, 1))]
+    results = complete(engine, prompts, GREEDY)
     assert [result.text for result in results] == texts
     assert [result.index for result in results] == [0, 1, 2, 3]
     assert [result.timings.prompt_tokens for result in results] == [3, 9, 5, 1]
-    steps = [len(script) + 1 for script in scripts]
-    assert runner.batch_sizes == [sum(n > step for n in steps) for step in range(max(steps))]
+    steps = [len(result.ids) for result in results]
+    assert [len(call) for call in calls(engine)] == [
+        sum(n > step for n in steps) for step in range(max(steps))
+    ]
 
 
 def test_events_of_a_batch_name_their_prompt(tokenizer: Tokenizer) -> None:
     texts = ["The lungs are clear.", "The heart is normal."]
-    scripts = [tokenizer.encode(text, add_bos=False) for text in texts]
     joined = ["", ""]
     finished: list[int] = []
-    for event in generate(ScriptedRunner(scripts), tokenizer, [prompt(), prompt(7)], GREEDY):
+    engine = scripted(tokenizer, *texts)
+    for event in generate(engine, [prompt(), prompt(7, script=1)], GREEDY):
         assert event.index not in finished
         if isinstance(event, Piece):
             joined[event.index] += event.text
@@ -164,13 +184,13 @@ def test_events_of_a_batch_name_their_prompt(tokenizer: Tokenizer) -> None:
 
 
 def test_no_prompts_no_answers(tokenizer: Tokenizer) -> None:
-    assert complete(ScriptedRunner([]), tokenizer, [], GREEDY) == []
+    assert complete(scripted(tokenizer), [], GREEDY) == []
 
 
 def test_the_answer_stops_at_the_context_limit(tokenizer: Tokenizer) -> None:
     config = dummy_config(max_position_embeddings=16)
-    runner = ScriptedRunner([[300] * 50, [301] * 50], config)
-    short, long = complete(runner, tokenizer, [prompt(6), prompt(15)], GREEDY)
+    engine = Engine(ScriptedRunner(config, scripts=[[300] * 50, [301] * 50]), tokenizer)
+    short, long = complete(engine, [prompt(6), prompt(15, script=1)], GREEDY)
     assert (len(short.ids), short.finish_reason) == (10, "length")
     assert (len(long.ids), long.finish_reason) == (1, "length")
 
@@ -187,52 +207,62 @@ def test_the_answer_stops_at_the_context_limit(tokenizer: Tokenizer) -> None:
             replace(prompt(3, images=1), pixels=np.zeros((1, 3, 8, 8), np.float32)),
             r"images are \(3, 8, 8\); the model takes \(3, 56, 56\)",
         ),
+        (
+            replace(prompt(3, images=1), ids=[*prompt(3, images=1).ids[:-1], 5, IMAGE_TOKEN]),
+            "the tokens of an image do not stand together",
+        ),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_refused_before_any_work(
     tokenizer: Tokenizer, bad: Prompt, message: str
 ) -> None:
-    runner = ScriptedRunner([[300], [300]], dummy_config(max_position_embeddings=16))
+    runner = ScriptedRunner(dummy_config(max_position_embeddings=16), scripts=[[300], [300]])
+    engine = Engine(runner, tokenizer)
     with pytest.raises(PromptError, match=message):
-        generate(runner, tokenizer, [prompt(3), bad], GREEDY)
+        generate(engine, [prompt(3), bad], GREEDY)
     with pytest.raises(PromptError, match=message):
-        stream(runner, tokenizer, bad, GREEDY)
-    assert runner.batch_sizes == []
+        stream(engine, bad, GREEDY)
+    with pytest.raises(PromptError, match=message):
+        engine.submit(bad, GREEDY)
+    assert not engine.stats().waiting
+    assert runner.calls == []
 
 
 def test_a_text_model_refuses_images(tokenizer: Tokenizer) -> None:
-    runner = ScriptedRunner([[300]], replace(dummy_config(), vision_config=None))
+    runner = ScriptedRunner(replace(dummy_config(), vision_config=None), scripts=[[300]])
+    engine = Engine(runner, tokenizer)
     with pytest.raises(PromptError, match="this model reads text only"):
-        generate(runner, tokenizer, [prompt(images=1)], GREEDY)
-    (result,) = complete(runner, tokenizer, [prompt()], GREEDY)
+        generate(engine, [prompt(images=1)], GREEDY)
+    (result,) = complete(engine, [prompt()], GREEDY)
     assert len(result.ids) == 2
 
 
-def test_images_are_embedded_once_and_a_few_at_a_time(tokenizer: Tokenizer) -> None:
-    runner = ScriptedRunner([[300] * 5] * 3)
-    prompts = [prompt(images=IMAGES_AT_ONCE + 1), prompt(), prompt(images=1)]
-    complete(runner, tokenizer, prompts, GREEDY)
+def test_images_are_embedded_a_few_at_a_time(tokenizer: Tokenizer) -> None:
+    runner = ScriptedRunner(scripts=[[300] * 5] * 3)
+    prompts = [prompt(images=IMAGES_AT_ONCE + 1), prompt(script=1), prompt(images=1, script=2)]
+    complete(Engine(runner, tokenizer), prompts, GREEDY)
     assert runner.images_at_once == [IMAGES_AT_ONCE, 1, 1]
 
 
 def test_the_image_token_is_never_said(tokenizer: Tokenizer) -> None:
-    image_token = dummy_config().image_token_id
     for params in (GREEDY, SamplingParams(temperature=1.0, seed=0)):
-        runner = ScriptedRunner([[image_token] * 20])
-        (result,) = complete(runner, tokenizer, [prompt()], params)
-        assert image_token not in result.ids
+        engine = Engine(ScriptedRunner(scripts=[[IMAGE_TOKEN] * 20]), tokenizer)
+        (result,) = complete(engine, [prompt()], params)
+        assert IMAGE_TOKEN not in result.ids
 
 
+@dataclass
 class CancellingRunner(ScriptedRunner):
     """Sets `cancel` in the middle of the forward call, or image, that is named."""
 
-    def cancel_at(self, cancel: threading.Event, call: int = -1, image: int = -1) -> None:
-        self.cancel, self.call, self.image = cancel, call, image
+    cancel: threading.Event = field(default_factory=threading.Event)
+    call: int = -1
+    image: int = -1
 
-    def forward(self, ids_BL: Tensor, **inputs: Any) -> Tensor:
-        if len(self.batch_sizes) == self.call:
+    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+        if len(self.calls) == self.call:
             self.cancel.set()
-        return super().forward(ids_BL, **inputs)
+        return super().forward(chunks)
 
     def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
         if len(self.images_at_once) == self.image:
@@ -241,72 +271,77 @@ class CancellingRunner(ScriptedRunner):
 
 
 def cancelled(
-    tokenizer: Tokenizer, images: int = 0, **when: int
+    tokenizer: Tokenizer, images: int = 0, length: int = 7, **when: int
 ) -> tuple[CancellingRunner, list[Generation]]:
     script = tokenizer.encode("The lungs are clear.", add_bos=False)
-    runner = CancellingRunner([script, script[:2]])
-    cancel = threading.Event()
-    runner.cancel_at(cancel, **when)
-    prompts = [prompt(images=images), prompt(7)]
-    return runner, complete(runner, tokenizer, prompts, GREEDY, cancel=cancel)
+    runner = CancellingRunner(scripts=[script, script[:2]], **when)  # type: ignore[arg-type]
+    prompts = [prompt(images=images), prompt(length, script=1)]
+    engine = Engine(runner, tokenizer)
+    generations = complete(engine, prompts, GREEDY, cancel=runner.cancel)
+    assert engine.stats().running == engine.stats().pages_used == 0
+    return runner, generations
 
 
 def test_cancelled_before_the_start_does_no_work(tokenizer: Tokenizer) -> None:
     cancel = threading.Event()
     cancel.set()
-    runner = ScriptedRunner([[300]])
-    (result,) = complete(runner, tokenizer, [prompt(images=1)], GREEDY, cancel=cancel)
+    runner = ScriptedRunner(scripts=[[300]])
+    engine = Engine(runner, tokenizer)
+    (result,) = complete(engine, [prompt(images=1)], GREEDY, cancel=cancel)
     assert (result.text, result.ids, result.finish_reason) == ("", (), "cancelled")
-    assert runner.batch_sizes == runner.images_at_once == []
+    assert runner.calls == runner.images_at_once == []
 
 
 def test_cancelled_between_images(tokenizer: Tokenizer) -> None:
-    runner, results = cancelled(tokenizer, images=3 * IMAGES_AT_ONCE, image=1)
-    assert len(runner.images_at_once) == 2
-    assert runner.batch_sizes == []
+    runner, results = cancelled(tokenizer, images=3 * IMAGES_AT_ONCE, image=0)
+    assert len(runner.images_at_once) == 1
+    assert runner.calls == []
     assert [result.finish_reason for result in results] == ["cancelled"] * 2
 
 
 def test_cancelled_during_prefill(tokenizer: Tokenizer) -> None:
     runner, results = cancelled(tokenizer, call=0)
-    assert runner.batch_sizes == [2]
+    assert [len(call) for call in runner.calls] == [2]
     assert [result.ids for result in results] == [(), ()]
     assert [result.finish_reason for result in results] == ["cancelled"] * 2
 
 
+def test_cancelled_between_the_chunks_of_a_prompt(tokenizer: Tokenizer) -> None:
+    length = 2 * Limits().step_tokens
+    runner = CancellingRunner(dummy_config(4096), scripts=[[300]], call=0)
+    engine = Engine(runner, tokenizer)
+    (result,) = complete(engine, [prompt(length)], GREEDY, cancel=runner.cancel)
+    assert result.finish_reason == "cancelled"
+    assert len(runner.calls) == 1
+
+
 def test_cancelled_between_tokens_keeps_what_is_finished(tokenizer: Tokenizer) -> None:
     runner, (unfinished, finished) = cancelled(tokenizer, call=4)
-    assert len(runner.batch_sizes) == 5
+    assert len(runner.calls) == 5
     assert finished.finish_reason == "stop"
     assert unfinished.finish_reason == "cancelled"
     assert len(unfinished.ids) == 4
     assert unfinished.text == tokenizer.decode(unfinished.ids)
 
 
-def test_closing_the_stream_ends_the_work_and_frees_the_cache(tokenizer: Tokenizer) -> None:
-    made: list[weakref.ref[DummyCache]] = []
-
-    class WatchedRunner(ScriptedRunner):
-        def new_cache(self, batch_size: int) -> DummyCache:
-            cache = super().new_cache(batch_size)
-            made.append(weakref.ref(cache))
-            return cache
-
-    runner = WatchedRunner([tokenizer.encode("The lungs are clear.", add_bos=False)])
-    events = stream(runner, tokenizer, prompt(), GREEDY)
+def test_closing_the_stream_ends_the_work_and_frees_its_pages(tokenizer: Tokenizer) -> None:
+    engine = scripted(tokenizer, "The lungs are clear.")
+    events = stream(engine, prompt(), GREEDY)
+    assert engine.stats().waiting == 0  # work is handed in when it is wanted
     next(events)
-    assert made[0]() is not None
-    calls = len(runner.batch_sizes)
+    assert engine.stats().pages_used == 1
+    before = len(calls(engine))
     events.close()
-    gc.collect()
-    assert made[0]() is None
-    assert len(runner.batch_sizes) == calls
+    assert engine.stats().running == engine.stats().pages_used == 0
+    assert len(calls(engine)) == before
 
 
 def test_scores_that_are_not_finite_end_in_an_error(tokenizer: Tokenizer) -> None:
     class BrokenRunner(ScriptedRunner):
-        def forward(self, ids_BL: Tensor, **inputs: Any) -> Tensor:
-            return super().forward(ids_BL, **inputs) * torch.nan
+        def scores(self, history: list[int]) -> Tensor:
+            return super().scores(history) * torch.nan
 
+    engine = Engine(BrokenRunner(scripts=[[300]]), tokenizer)
     with pytest.raises(NonFiniteError, match="position 4"):
-        complete(BrokenRunner([[300]]), tokenizer, [prompt()], GREEDY)
+        complete(engine, [prompt()], GREEDY)
+    assert engine.stats().running == engine.stats().pages_used == 0

@@ -19,7 +19,7 @@ def test_the_drawing_is_the_matrix() -> None:
     assert module.__doc__ is not None
     rows = re.findall(r"^ {8}([abIcd])( .{14}) {4,5}\1( .*)$", module.__doc__, re.MULTILINE)
     assert "".join(name for name, _, _ in rows) == "abIIIcd"
-    block = image_blocks(torch.tensor([[sign == "I" for sign in "abIIIcd"]]), 3, torch.tensor([0]))
+    block = image_blocks(torch.tensor([[sign == "I" for sign in "abIIIcd"]]), 3)
     place = torch.arange(7)
     for column, window in ((1, None), (2, 4)):
         drawn = [[row[column].ljust(14)[1 + 2 * key] == "x" for key in range(7)] for row in rows]
@@ -38,7 +38,7 @@ def test_equals_the_definition(seed: int) -> None:
         ids += [config.image_token_id] * 4 if image else [5]
     ids_BL = torch.tensor([ids])
     length = ids_BL.shape[1]
-    block = image_blocks(ids_BL == config.image_token_id, 4, torch.tensor([0]))
+    block = image_blocks(ids_BL == config.image_token_id, 4)
     real = torch.ones_like(ids_BL, dtype=torch.bool)
     order = torch.randperm(length, generator=generator)  # keys of a ring stand in any order
     for kind, window in ((SLIDING, 8), (FULL, None)):
@@ -58,7 +58,6 @@ def test_padding_is_not_seen_but_sees_itself() -> None:
     assert mask.any(dim=-1).all()
 
 
-def test_images_are_numbered_on_from_the_cache() -> None:
+def test_images_of_each_row_are_numbered_from_zero() -> None:
     is_image = torch.tensor([[True, True, False, True, True], [False, False, False, True, True]])
-    blocks = image_blocks(is_image, 2, torch.tensor([4, 0]))
-    assert blocks.tolist() == [[2, 2, -1, 3, 3], [-1, -1, -1, 0, 0]]
+    assert image_blocks(is_image, 2).tolist() == [[0, 0, -1, 1, 1], [-1, -1, -1, 0, 0]]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from osler.errors import CheckpointError
+from osler.inference.runner import Chunk, TorchRunner
 from osler.models.checkpoint import (
     load_medgemma,
     load_medsiglip,
@@ -18,7 +19,6 @@ from osler.models.checkpoint import (
     save_medsiglip,
 )
 from osler.models.config import MedGemmaConfig
-from osler.models.kv_cache import KVCache
 from osler.models.medgemma import MedGemma
 from osler.models.medsiglip import MedSiglip
 from osler.testing.models import (
@@ -58,12 +58,17 @@ def prompt(config: MedGemmaConfig) -> tuple[Tensor, Tensor | None]:
 
 def our_tokens(model: MedGemma) -> list[int]:
     ids, pixels = prompt(model.config)
-    cache = KVCache(model.config.text_config, 1, dtype=model.language_model.norm.weight.dtype)
-    tokens: list[int] = []
+    runner = TorchRunner(model)
+    runner.allocate(1, 1)
+    soft_TD = None if pixels is None else runner.embed_images(pixels).flatten(0, 1)
+    new, start, tokens = ids[0].tolist(), 0, list[int]()
     for _ in range(NEW_TOKENS):
-        ids = model(ids, pixels_NCSS=pixels, cache=cache, last_only=True).argmax(dim=-1)
-        pixels = None
-        tokens.append(int(ids))
+        chunk = Chunk(
+            ids=new, start=start, global_pages=[0], local_pages=[0], soft_TD=soft_TD, logits=1
+        )
+        start += len(new)
+        soft_TD, new = None, runner.forward([chunk]).argmax(dim=-1).tolist()
+        tokens += new
     return tokens
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from osler.models.config import SLIDING
-from osler.models.kv_cache import KVCache
+from osler.models.config import FULL, SLIDING
+from osler.models.kv_cache import PAGE_TOKENS, KVCache, PageStore, Span
 from osler.models.medgemma import MedGemma
 from osler.testing.models import tiny_medgemma, tiny_medgemma_text
 from osler.testing.reference import medgemma_pair
@@ -162,71 +162,139 @@ def test_reference_follows_the_definition_where_text_stands_between(rows: list[s
     assert difference(theirs, pair.their_logits_by_definition(ids_BL, pixels)) <= TOLERANCE
 
 
+# More than two pages of 64 positions; images lie across the page's edge and the window's.
+LONG = ["abIIIIcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefIIIIIIIIgh" * 2]
 CHUNKS = [
-    [10] + [1] * 14,  # a prompt with its image, then token by token
-    [1] * 6 + [4] + [1] * 14,
-    [3, 8, 5, 1, 7],
-    [12, 12],
-    [5, 19],  # the second chunk is longer than the window
-    [22, 1, 1],
-    [24],
+    [62, 4, 4, *[1] * 4, 4, *[1] * 56, 8, 1, 1],
+    [*[1] * 2, 4, *[1] * 56, 8, *[1] * 4, 4, 56, 10],
+    [2, 60, 8, 1, 73],
+    [62, 12, 70],
+    [58, 86],
+    [142, 1, 1],
+    [144],
 ]
 
 
-def cached(
-    model: MedGemma,
-    chunks: list[int],
-    ids_BL: Tensor,
-    pixels: Tensor,
-    real_BL: Tensor | None = None,
-) -> Tensor:
+class Sequence:
+    """A sequence that is read chunk by chunk; of its pages only those that it must keep."""
+
+    def __init__(self, model: MedGemma, store: PageStore, pages: list[int]) -> None:
+        self.model, self.store, self.pages = model, store, pages
+        self.read = 0
+
+    def span(self, length: int) -> Span:
+        """The next positions; local pages behind the window are taken away."""
+        local = list(self.pages)
+        gone = max(0, self.read - self.store.config.sliding_window + 1) // PAGE_TOKENS
+        for place in range(gone):
+            self.store.pages[SLIDING][local[place]] = torch.nan
+            local[place] = -1
+        span = Span(start=self.read, length=length, tables={FULL: self.pages, SLIDING: local})
+        self.read += length
+        return span
+
+
+def new_store(model: MedGemma, pages: int) -> PageStore:
+    """Pages full of NaN: what no one wrote must not be looked at."""
+    store = PageStore(model.config.text_config, {FULL: pages, SLIDING: pages})
+    for pool in store.pages.values():
+        pool.fill_(torch.nan)
+    return store
+
+
+def read(
+    model: MedGemma, sequences: list[Sequence], rows: list[Tensor], pixels: Tensor | None
+) -> list[Tensor]:
+    """Logits of the next positions of several sequences, read in one call."""
+    cache = KVCache(
+        sequences[0].store, [s.span(len(r)) for s, r in zip(sequences, rows, strict=True)]
+    )
+    logits = model(torch.cat(rows)[None], pixels_NCSS=pixels, cache=cache)
+    return list(logits[0].split([len(row) for row in rows]))
+
+
+def images_of(model: MedGemma, ids_BL: Tensor, pixels: Tensor, start: int, end: int) -> Tensor:
+    """The images that stand in a part of the first row."""
+    is_image = ids_BL[0] == model.config.image_token_id
+    first, last = int(is_image[:start].sum()) // 4, int(is_image[:end].sum()) // 4
+    return pixels[first:last]
+
+
+def cached(model: MedGemma, chunks: list[int], ids_BL: Tensor, pixels: Tensor) -> Tensor:
     """Logits of all positions, a chunk at a time; images come with the chunk that holds them."""
-    text = model.config.text_config
-    cache = KVCache(text, ids_BL.shape[0])
-    is_image_BL = ids_BL == model.config.image_token_id
-    # Which image each token is of, counted in reading order of the whole batch.
-    image_BL = ((is_image_BL.flatten().cumsum(dim=0) - 1) // 4).view_as(ids_BL)
-    parts = []
-    for ids, is_image, image, real in zip(
-        ids_BL.split(chunks, dim=1),
-        is_image_BL.split(chunks, dim=1),
-        image_BL.split(chunks, dim=1),
-        (torch.ones_like(ids_BL) if real_BL is None else real_BL).split(chunks, dim=1),
-        strict=True,
-    ):
-        chunk_pixels = pixels[image[is_image][::4]] if is_image.any() else None
-        parts.append(model(ids, pixels_NCSS=chunk_pixels, attention_mask_BL=real, cache=cache))
-        for layer, kind in zip(cache.layers, text.layer_types, strict=True):
-            if kind == SLIDING:
-                assert layer.keys_BKTH.shape[2] <= text.sliding_window
-    assert cache.length == ids_BL.shape[1]
-    return torch.cat(parts, dim=1)
+    sequence = Sequence(model, new_store(model, 5), [4, 0, 3])
+    parts, start = [], 0
+    for chunk in chunks:
+        part = images_of(model, ids_BL, pixels, start, start + chunk)
+        parts += read(model, [sequence], [ids_BL[0, start : start + chunk]], part)
+        start += chunk
+    return torch.cat(parts)[None]
 
 
 @pytest.mark.parametrize("chunks", CHUNKS, ids=str)
 def test_cached_decoding_equals_uncached_at_every_step(chunks: list[int]) -> None:
     pair = medgemma_pair(tiny_medgemma())
-    ids_BL, pixels, _ = drawn(THREE_WINDOWS)
+    ids_BL, pixels, _ = drawn(LONG)
     assert pixels is not None
     stepwise = cached(pair.ours, chunks, ids_BL, pixels)
     assert difference(stepwise, pair.ours(ids_BL, pixels_NCSS=pixels)) <= TOLERANCE
-    assert difference(stepwise, pair.their_logits(ids_BL, pixels)) <= TOLERANCE
+    definition = pair.their_logits_by_definition(ids_BL, pixels)
+    assert difference(stepwise, definition) <= TOLERANCE
 
 
-@pytest.mark.parametrize("chunks", [[10] + [1] * 4 + [4] + [1] * 8, [4, 6, 2, 9, 1, 1, 3]], ids=str)
-def test_cached_decoding_of_a_padded_batch(chunks: list[int]) -> None:
-    pair = medgemma_pair(tiny_medgemma())
-    rows = [
-        "....abIIIIcdefIIIIghijklmn",
-        "IIIIopIIIIqrstuvwxyzabcdef",
-        "......................ghij",
-    ]
-    ids_BL, pixels, real_BL = drawn(rows)
+def test_sequences_of_other_lengths_are_read_together() -> None:
+    """Chunks in one call: of prompts, of single tokens, with and without images."""
+    model = medgemma_pair(tiny_medgemma()).ours
+    drawings = [LONG[0], "abIIIIcdefghijklmnopqrstuvwxyz", "xyz"]
+    ids = [drawn([drawing])[0][0] for drawing in drawings]
+    _, pixels, _ = drawn(drawings[:1])
     assert pixels is not None
-    stepwise = cached(pair.ours, chunks, ids_BL, pixels, real_BL)
-    whole = pair.ours(ids_BL, pixels_NCSS=pixels, attention_mask_BL=real_BL)
-    assert difference(stepwise, whole, real_BL) <= TOLERANCE
-    assert difference(stepwise, pair.their_logits(ids_BL, pixels, real_BL), real_BL) <= TOLERANCE
+    images = [pixels, pixels[3:4], pixels[:0]]
+    alone = [model(i[None], pixels_NCSS=p) for i, p in zip(ids, images, strict=True)]
+    store = new_store(model, 6)
+    sequences = [Sequence(model, store, pages) for pages in ([3, 1, 5], [0], [4])]
+    cuts = [[20, 70, 71, 144], [1, 2, 8, 30], [0, 1, 2, 3]]
+    got: list[list[Tensor]] = [[], [], []]
+    starts = [0, 0, 0]
+    for step in range(4):
+        taken = [row for row in range(3) if cuts[row][step] > starts[row]]
+        parts = [slice(starts[row], cuts[row][step]) for row in taken]
+        shown = [
+            images_of(model, ids[row][None], images[row], part.start, part.stop)
+            for row, part in zip(taken, parts, strict=True)
+        ]
+        new = [ids[row][part] for row, part in zip(taken, parts, strict=True)]
+        logits = read(model, [sequences[row] for row in taken], new, torch.cat(shown))
+        for row, part, scores in zip(taken, parts, logits, strict=True):
+            got[row].append(scores)
+            starts[row] = part.stop
+    for row in range(3):
+        assert difference(torch.cat(got[row])[None], alone[row]) <= TOLERANCE
+
+
+def test_a_draft_that_was_not_taken_is_written_over() -> None:
+    model = medgemma_pair(tiny_medgemma()).ours
+    ids_BL, pixels, _ = drawn(["abIIIIcdefghijklmnop"])
+    sequence = Sequence(model, new_store(model, 1), [0])
+    read(model, [sequence], [ids_BL[0, :12]], pixels)
+    read(model, [sequence], [torch.tensor([5, 6, 7])], None)
+    sequence.read -= 3
+    (rest,) = read(model, [sequence], [ids_BL[0, 12:]], None)
+    assert difference(rest[None], model(ids_BL, pixels_NCSS=pixels)[:, 12:]) <= TOLERANCE
+
+
+def test_copied_pages_hold_the_same() -> None:
+    model = medgemma_pair(tiny_medgemma()).ours
+    ids_BL, pixels, _ = drawn(["abIIIIcdefghijklmnop"])
+    store = new_store(model, 2)
+    sequence = Sequence(model, store, [0])
+    read(model, [sequence], [ids_BL[0, :12]], pixels)
+    for kind in (FULL, SLIDING):
+        store.copy(kind, [(0, 1)])
+        store.pages[kind][0] = torch.nan
+    sequence.pages = [1]
+    (rest,) = read(model, [sequence], [ids_BL[0, 12:]], None)
+    assert difference(rest[None], model(ids_BL, pixels_NCSS=pixels)[:, 12:]) <= TOLERANCE
 
 
 def test_a_row_gives_the_same_alone_and_in_a_padded_batch() -> None:
@@ -239,27 +307,14 @@ def test_a_row_gives_the_same_alone_and_in_a_padded_batch() -> None:
     assert difference(batch[:1, 5:], alone) <= TOLERANCE
 
 
-def test_rows_that_have_ended_can_be_dropped() -> None:
-    model = medgemma_pair(tiny_medgemma()).ours
-    ids_BL, pixels, real_BL = drawn(LEFT_PADDED)
-    whole = model(ids_BL, pixels_NCSS=pixels, attention_mask_BL=real_BL)
-    cache = KVCache(model.config.text_config, 3)
-    assert real_BL is not None
-    model(ids_BL[:, :-1], pixels_NCSS=pixels, attention_mask_BL=real_BL[:, :-1], cache=cache)
-    kept = torch.tensor([2, 0])
-    cache.keep_rows(kept)
-    assert difference(model(ids_BL[kept, -1:], cache=cache), whole[kept, -1:]) <= TOLERANCE
-
-
-def test_last_only_and_embedded_images_change_nothing() -> None:
+def test_embedded_images_change_nothing() -> None:
     model = medgemma_pair(tiny_medgemma()).ours
     ids_BL, pixels, _ = drawn(TWO_IMAGES)
     assert pixels is not None
     soft_NTD = model.embed_images(pixels)
     assert soft_NTD.shape == (2, 4, 64)
-    last = model(ids_BL, soft_NTD=soft_NTD, last_only=True)
-    assert last.shape == (1, 1, 128)
-    assert difference(last, model(ids_BL, pixels_NCSS=pixels)[:, -1:]) <= TOLERANCE
+    embedded = model(ids_BL, soft_NTD=soft_NTD)
+    assert difference(embedded, model(ids_BL, pixels_NCSS=pixels)) <= TOLERANCE
 
 
 def test_images_and_image_tokens_must_match() -> None:

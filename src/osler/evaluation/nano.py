@@ -20,7 +20,6 @@ from osler.evaluation.figure import markdown_table
 from osler.evaluation.own_words import Answerer, own_words_figures
 from osler.evaluation.zero_shot import zero_shot_figures
 from osler.inference.generate import complete
-from osler.inference.runner import TorchRunner
 from osler.inference.sampling import SamplingParams
 from osler.ingest.image_pack import PackedImage, read_image_pack
 from osler.ingest.read import read_image_bytes
@@ -62,8 +61,6 @@ def batch_answerer(assistant: Assistant) -> Answerer:
 
     Answers in a batch are the same as alone; it is only faster.
     """
-    runner = TorchRunner(assistant.model)
-
     def answer(items: Sequence[PackedImage], questions: Sequence[str]) -> list[str]:
         answers: list[str] = []
         for start in tqdm(range(0, len(items), BATCH), desc="answering", unit="batch"):
@@ -85,7 +82,7 @@ def batch_answerer(assistant: Assistant) -> Answerer:
                 )
                 for item, question in zip(items[batch], questions[batch], strict=True)
             ]
-            generations = complete(runner, assistant.processor.tokenizer, prompts, PARAMS)
+            generations = complete(assistant.engine, prompts, PARAMS)
             answers += [generation.text for generation in generations]
         return answers
 

@@ -4,23 +4,24 @@ Keys and values live in pages of `PAGE_TOKENS` positions, those of global layers
 pages and those of local layers in another. The engine decides which page belongs to whom; the
 runner reads and writes where it is told to.
 
-Shapes: B batch, L new positions, N images, C channels, S image side, T tokens an image,
+Shapes: L new positions, N images, C channels, S image side, T tokens an image,
 D hidden_size, V vocabulary, R positions whose scores are wanted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from itertools import accumulate
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from osler.models.config import MedGemmaConfig
-from osler.models.kv_cache import KVCache
+from osler.inference.memory import free_memory_bytes
+from osler.models.config import FULL, SLIDING, MedGemmaConfig
+from osler.models.kv_cache import PAGE_TOKENS, KVCache, PageStore, Span, page_numbers
 from osler.models.medgemma import MedGemma
 
-
-PAGE_TOKENS = 64
+__all__ = ["PAGE_TOKENS", "Chunk", "Runner", "TorchRunner"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,55 +88,12 @@ class Runner(Protocol):
         """
 
 
-class Cache(Protocol):
-    """The positions that a runner has seen; made by it and given back to it."""
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Drop every sequence but `rows` (int64)."""
-
-
-CacheT = TypeVar("CacheT", bound=Cache)
-
-
-class CachedRunner(Protocol[CacheT]):
-    """One loaded model, as `generate` still wants it; goes when the engine is there."""
-
-    @property
-    def config(self) -> MedGemmaConfig:
-        """The model's sizes and special tokens."""
-
-    def new_cache(self, batch_size: int) -> CacheT:
-        """An empty cache for as many sequences."""
-
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        """Soft tokens (N, T, D) of images, float32, -1 to 1; they may stay on the device."""
-
-    def forward(
-        self,
-        ids_BL: Tensor,
-        *,
-        cache: CacheT,
-        soft_NTD: Tensor | None = None,
-        attention_mask_BL: Tensor | None = None,
-    ) -> Tensor:
-        """Score what follows the last position, and remember the new positions.
-
-        Args:
-            ids_BL: int64, continuing what the cache holds.
-            cache: extended by L positions.
-            soft_NTD: the images among the new positions, in reading order over the batch.
-            attention_mask_BL: 1 at real tokens, 0 at padding, which stands on the left.
-
-        Returns:
-            Logits, float32 (B, V), on the CPU.
-        """
-
-
 class TorchRunner:
     """The reference model, on whatever device and in whatever dtype its weights are."""
 
     def __init__(self, model: MedGemma) -> None:
         self.model = model
+        self.allocate(0, 0)
 
     @property
     def config(self) -> MedGemmaConfig:
@@ -143,37 +101,65 @@ class TorchRunner:
         return self.model.config
 
     @torch.inference_mode()
-    def new_cache(self, batch_size: int) -> KVCache:
-        """An empty cache for as many sequences."""
-        weight = self._weight
-        return KVCache(
-            self.config.text_config, batch_size, dtype=weight.dtype, device=weight.device
-        )
-
-    @torch.inference_mode()
     def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
         """See `Runner.embed_images`."""
         return self.model.embed_images(pixels_NCSS.to(self._weight.device))
 
+    def page_bytes(self) -> tuple[int, int]:
+        """See `Runner.page_bytes`."""
+        text, size = self.config.text_config, self._weight.element_size()
+        return size * page_numbers(text, FULL), size * page_numbers(text, SLIDING)
+
+    def free_bytes(self) -> int:
+        """See `Runner.free_bytes`."""
+        if self._weight.is_cuda:
+            return torch.cuda.mem_get_info(self._weight.device)[0]
+        return free_memory_bytes()
+
     @torch.inference_mode()
-    def forward(
-        self,
-        ids_BL: Tensor,
-        *,
-        cache: KVCache,
-        soft_NTD: Tensor | None = None,
-        attention_mask_BL: Tensor | None = None,
-    ) -> Tensor:
+    def allocate(self, global_pages: int, local_pages: int) -> None:
+        """See `Runner.allocate`."""
+        weight = self._weight
+        self._store = PageStore(
+            self.config.text_config,
+            {FULL: global_pages, SLIDING: local_pages},
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+
+    @torch.inference_mode()
+    def copy_pages(
+        self, global_pairs: Sequence[tuple[int, int]], local_pairs: Sequence[tuple[int, int]]
+    ) -> None:
+        """See `Runner.copy_pages`."""
+        self._store.copy(FULL, global_pairs)
+        self._store.copy(SLIDING, local_pairs)
+
+    @torch.inference_mode()
+    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
         """See `Runner.forward`."""
         device = self._weight.device
-        logits_B1V: Tensor = self.model(
-            ids_BL.to(device),
-            soft_NTD=soft_NTD,
-            attention_mask_BL=None if attention_mask_BL is None else attention_mask_BL.to(device),
-            cache=cache,
-            last_only=True,
+        soft = [chunk.soft_TD for chunk in chunks if chunk.soft_TD is not None]
+        spans = [
+            Span(
+                start=chunk.start,
+                length=len(chunk.ids),
+                tables={FULL: chunk.global_pages, SLIDING: chunk.local_pages},
+            )
+            for chunk in chunks
+        ]
+        x_1LD = self.model.hidden(
+            torch.tensor([[i for chunk in chunks for i in chunk.ids]], device=device),
+            soft_NTD=torch.cat(soft)[None].to(device) if soft else None,
+            cache=KVCache(self._store, spans),
         )
-        return logits_B1V[:, 0].cpu()
+        ends = accumulate(len(chunk.ids) for chunk in chunks)
+        rows = [
+            row
+            for chunk, end in zip(chunks, ends, strict=True)
+            for row in range(end - chunk.logits, end)
+        ]
+        return self.model.language_model.logits(x_1LD[0, rows]).cpu()
 
     @property
     def _weight(self) -> Tensor:

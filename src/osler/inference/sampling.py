@@ -8,8 +8,9 @@ Shapes: V vocabulary, L ids so far.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,10 @@ class SamplingParams:
         stop: the answer, not the thought, ends before the first of these texts.
         seed: every prompt's random numbers start from it, alone or in a batch; None for others
             each time.
+        logprobs: report each token's log-probability and those of so many of the most probable
+            ones, 0 to 20; None for no report.
+        schema: a JSON schema that the answer, not the thought, is to satisfy.
+        regex: a regular expression that it is to match as a whole, instead of a schema.
 
     Raises:
         PromptError: a value outside its range.
@@ -50,6 +55,9 @@ class SamplingParams:
     no_repeat_ngram_size: int = 0
     stop: Sequence[str] = ()
     seed: int | None = None
+    logprobs: int | None = None
+    schema: str | Mapping[str, Any] | None = None
+    regex: str | None = None
 
     def __post_init__(self) -> None:
         # Written as what holds rather than what fails, so that a NaN is refused too.
@@ -66,6 +74,8 @@ class SamplingParams:
                 "a list of texts, none of them empty",
             ),
             "seed": (self.seed is None or 0 <= self.seed < 2**63, "from 0 to 2**63 - 1"),
+            "logprobs": (self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20"),
+            "regex": (self.regex is None or self.schema is None, "absent where a schema is given"),
         }
         for name, (holds, wanted) in ranges.items():
             if not holds:
@@ -145,6 +155,7 @@ def sample(
     generator: torch.Generator,
     *,
     never: int | None = None,
+    allowed_V: Tensor | None = None,
 ) -> int:
     """Choose the next token.
 
@@ -154,6 +165,8 @@ def sample(
         params: how to choose.
         generator: advanced by one number, where a token is drawn.
         never: an id that is not to be chosen.
+        allowed_V: bool, True at the only ids that may be chosen, of which there is one at least;
+            where the guard against repetition bans all of these, it gives way.
 
     Returns:
         The token's id.
@@ -169,7 +182,11 @@ def sample(
     logits_V = logits_V.to("cpu", torch.float64, copy=True)
     if never is not None and never < len(logits_V):
         logits_V[never] = BANNED
-    logits_V = guard(logits_V, ids_L, params)
+    if allowed_V is not None:
+        logits_V.masked_fill_(~allowed_V, BANNED)
+    guarded_V = guard(logits_V, ids_L, params)
+    if allowed_V is None or bool((guarded_V > BANNED).any()):
+        logits_V = guarded_V
     if params.temperature == 0:
         return int(logits_V.argmax())
     # One uniform number through the inverse of the cumulative distribution: a difference in the
@@ -177,3 +194,33 @@ def sample(
     cumulative_V = narrow(logits_V, params).softmax(dim=0).cumsum(dim=0)
     uniform = torch.rand(1, dtype=torch.float64, generator=generator)
     return int(torch.searchsorted(cumulative_V / cumulative_V[-1], uniform, right=True))
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How probable the model found a token before anything was banned or sharpened.
+
+    Attributes:
+        token_id: the token that was chosen.
+        logprob: natural logarithm of its probability.
+        top: the most probable tokens with theirs, best first.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@torch.inference_mode()
+def token_logprob(logits_V: Tensor, token_id: int, top: int) -> TokenLogprob:
+    """Report on a chosen token.
+
+    Args:
+        logits_V: the model's scores, finite.
+        token_id: the token.
+        top: how many of the most probable tokens to report.
+    """
+    logprobs_V = logits_V.double().log_softmax(dim=0)
+    best = logprobs_V.topk(top)
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return TokenLogprob(token_id, float(logprobs_V[token_id]), tuple(pairs))

@@ -27,6 +27,11 @@ class ThoughtSplitter:
         self._in_thought = False
         self._before_label = False
 
+    @property
+    def in_thought(self) -> bool:
+        """Whether a thought is open."""
+        return self._in_thought
+
     def push(self, text: str) -> Split:
         """Take more text and give out what is certain to be one or the other."""
         self._held += text

@@ -26,21 +26,20 @@ from torch import Tensor
 NO_IMAGE = -1
 
 
-def image_blocks(is_image_BL: Tensor, tokens_per_image: int, seen_B: Tensor) -> Tensor:
+def image_blocks(is_image_BL: Tensor, tokens_per_image: int) -> Tensor:
     """Number the image that each position belongs to.
 
     Args:
         is_image_BL: bool, True at image tokens.
-        tokens_per_image: how many tokens make one image.
-        seen_B: int64, image tokens of each row in earlier calls (0 without a cache).
+        tokens_per_image: how many tokens make one image; all of them stand in the row.
 
     Returns:
         int64 (B, L): the image's ordinal in its row, or `NO_IMAGE` at text.
 
-    >>> image_blocks(torch.tensor([[False, True, True, True, True]]), 2, torch.tensor([0]))
+    >>> image_blocks(torch.tensor([[False, True, True, True, True]]), 2)
     tensor([[-1,  0,  0,  1,  1]])
     """
-    ordinal_BL = seen_B[:, None] + is_image_BL.long().cumsum(dim=1) - 1
+    ordinal_BL = is_image_BL.long().cumsum(dim=1) - 1
     return torch.where(is_image_BL, ordinal_BL // tokens_per_image, NO_IMAGE)
 
 

@@ -1,7 +1,7 @@
 """The Gemma 3 text decoder.
 
-Shapes: B batch, L new positions, T visible positions, D hidden_size, N query heads, K key-value
-heads, H head_dim, V vocabulary.
+Shapes: B batch, L positions, D hidden_size, N query heads, K key-value heads, H head_dim,
+V vocabulary.
 
 Source: Gemma 3 technical report (arXiv 2503.19786), section 2. The order of the roundings in low
 precision follows `transformers`, so that both pick the same tokens in bfloat16.
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osler.models.activation import gelu_tanh
+from osler.models.attention import attend
 from osler.models.attention_mask import attention_mask
 from osler.models.config import FULL, SLIDING, TextConfig
 from osler.models.kv_cache import KVCache, LayerCache
@@ -64,7 +65,6 @@ class Attention(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.groups = config.num_attention_heads // config.num_key_value_heads
         self.scale = config.query_pre_attn_scalar**-0.5
         query_size = config.num_attention_heads * config.head_dim
         key_size = config.num_key_value_heads * config.head_dim
@@ -79,25 +79,18 @@ class Attention(nn.Module):
         self,
         x_BLD: Tensor,
         cos_sin: tuple[Tensor, Tensor],
-        mask_B1LT: Tensor | None,
+        mask_B1LL: Tensor | None,
         cache: LayerCache | None,
-        length: int,
     ) -> Tensor:
         heads = (*x_BLD.shape[:2], -1, self.head_dim)
         q_BNLH = self.q_norm(self.q_proj(x_BLD).view(heads).transpose(1, 2))
         k_BKLH = self.k_norm(self.k_proj(x_BLD).view(heads).transpose(1, 2))
         v_BKLH = self.v_proj(x_BLD).view(heads).transpose(1, 2)
         q_BNLH, k_BKLH = rotate(q_BNLH, *cos_sin), rotate(k_BKLH, *cos_sin)
-        if cache is not None:
-            k_BKLH, v_BKLH = cache.append(length, k_BKLH, v_BKLH)
-        out_BNLH = F.scaled_dot_product_attention(
-            q_BNLH,
-            k_BKLH.repeat_interleave(self.groups, dim=1),
-            v_BKLH.repeat_interleave(self.groups, dim=1),
-            attn_mask=mask_B1LT,
-            is_causal=mask_B1LT is None and q_BNLH.shape[2] > 1,
-            scale=self.scale,
-        )
+        if cache is None:
+            out_BNLH = attend(q_BNLH, k_BKLH, v_BKLH, mask_B1LL, self.scale)
+        else:
+            out_BNLH = cache.attend(q_BNLH, k_BKLH, v_BKLH, self.scale)
         out: Tensor = self.o_proj(out_BNLH.transpose(1, 2).flatten(2))
         return out
 
@@ -133,11 +126,10 @@ class Block(nn.Module):
         self,
         x_BLD: Tensor,
         cos_sin: tuple[Tensor, Tensor],
-        mask_B1LT: Tensor | None,
+        mask_B1LL: Tensor | None,
         cache: LayerCache | None,
-        length: int,
     ) -> Tensor:
-        attended = self.self_attn(self.input_layernorm(x_BLD), cos_sin, mask_B1LT, cache, length)
+        attended = self.self_attn(self.input_layernorm(x_BLD), cos_sin, mask_B1LL, cache)
         x_BLD = x_BLD + self.post_attention_layernorm(attended)
         fed = self.mlp(self.pre_feedforward_layernorm(x_BLD))
         out: Tensor = x_BLD + self.post_feedforward_layernorm(fed)
@@ -166,20 +158,22 @@ class GemmaDecoder(nn.Module):
         """Run the blocks.
 
         Args:
-            x_BLD: embeddings of the new positions.
+            x_BLD: embeddings.
             real_BL: bool, False at padding.
             block_BL: int64, the image of each position, see `image_blocks`.
-            cache: positions seen before, extended by these.
+            cache: where the positions are of sequences that go on: B is 1, the positions are those
+                of the cache's spans, and none of them is padding.
 
         Returns:
             Hidden states (B, L, D) after the final norm.
         """
-        first_B = cache.next_position_B if cache else torch.zeros_like(block_BL[:, 0])
-        position_BL = (first_B[:, None] + real_BL.long().cumsum(dim=1) - 1).clamp(min=0)
-        length = cache.length if cache else 0
-        if cache:
-            cache.remember(real_BL, block_BL)
-        masks = self._masks(real_BL, block_BL, cache)
+        masks: dict[str, Tensor | None] = dict.fromkeys((SLIDING, FULL))
+        if cache is None:
+            position_BL = (real_BL.long().cumsum(dim=1) - 1).clamp(min=0)
+            masks = self._masks(real_BL, block_BL)
+        else:
+            position_BL = cache.position_1R
+            cache.see(block_BL)
         angles = {
             SLIDING: self._rotary(position_BL, self.config.rope_local_base_freq, 1.0, x_BLD.dtype),
             FULL: self._rotary(
@@ -190,9 +184,7 @@ class GemmaDecoder(nn.Module):
             zip(self.layers, self.config.layer_types, strict=True)
         ):
             layer_cache = cache.layers[index] if cache else None
-            x_BLD = layer(x_BLD, angles[kind], masks[kind], layer_cache, length)
-        if cache:
-            cache.advance(x_BLD.shape[1])
+            x_BLD = layer(x_BLD, angles[kind], masks[kind], layer_cache)
         normed: Tensor = self.norm(x_BLD)
         return normed
 
@@ -205,26 +197,15 @@ class GemmaDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         return rotary(position_BL, self.config.head_dim, theta, factor, dtype)
 
-    def _masks(
-        self, real_BL: Tensor, block_BL: Tensor, cache: KVCache | None
-    ) -> dict[str, Tensor | None]:
+    def _masks(self, real_BL: Tensor, block_BL: Tensor) -> dict[str, Tensor | None]:
         """One mask a kind of layer; None where plain causal attention is the same."""
-        new = real_BL.shape[1]
-        start = cache.length if cache else 0
-        query_index_L = torch.arange(start, start + new, device=real_BL.device)
-        plain = start == 0 and bool(real_BL.all()) and bool((block_BL < 0).all())
+        length = real_BL.shape[1]
+        place_L = torch.arange(length, device=real_BL.device)
+        plain = bool(real_BL.all()) and bool((block_BL < 0).all())
         masks: dict[str, Tensor | None] = {}
         for kind, window in ((SLIDING, self.config.sliding_window), (FULL, None)):
-            if plain and (window is None or new <= window):
+            if plain and (window is None or length <= window):
                 masks[kind] = None
                 continue
-            key_index_T = cache.key_indices(new, window) if cache else query_index_L
-            masks[kind] = attention_mask(
-                query_index_L,
-                key_index_T,
-                cache.real(key_index_T) if cache else real_BL,
-                block_BL,
-                cache.blocks(key_index_T) if cache else block_BL,
-                window,
-            )
+            masks[kind] = attention_mask(place_L, place_L, real_BL, block_BL, block_BL, window)
         return masks

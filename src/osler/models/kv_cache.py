@@ -1,168 +1,207 @@
-"""Keys and values of the positions already seen.
+"""Keys and values of the positions already seen, in pages.
 
-Global layers keep all positions; local layers keep a ring of `sliding_window` positions. Rotary
-embedding is applied before storing, so a ring needs no order, only each entry's place in the
-sequence. All rows of a batch have the same places (they are padded on the left).
+A page holds `PAGE_TOKENS` positions of all layers of one kind, global or local. Rotary embedding is
+applied before storing. Who owns which page is decided outside; here a `Span` says for a run of new
+positions where everything before it lies. Local layers read no page that has left their window, so
+its owner can take it back: they hold about a window, whatever the length.
 
-Shapes: B batch, L new positions, T positions held, K key-value heads, H head size.
+Positions of several sequences go through the decoder as one row, one `Span` behind the other, so
+that each weight is read once for all; only here each looks at its own pages.
+
+Shapes: P pages, L new positions of a span, R those of all spans in a row, T positions that are seen,
+N query heads, K key-value heads, H head size.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from osler.models.attention_mask import NO_IMAGE
-from osler.models.config import SLIDING, TextConfig
+from osler.models.attention import attend
+from osler.models.attention_mask import NO_IMAGE, attention_mask
+from osler.models.config import FULL, SLIDING, TextConfig
+
+PAGE_TOKENS = 64
 
 
-class LayerCache:
-    """One layer's keys and values; `window` None keeps everything."""
-
-    def __init__(self, window: int | None, keys_BKTH: Tensor) -> None:
-        self.window = window
-        self.keys_BKTH = keys_BKTH
-        self.values_BKTH = torch.empty_like(keys_BKTH)
-
-    def append(self, length: int, keys_BKLH: Tensor, values_BKLH: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new entries and return those to attend to, ordered as `KVCache.key_indices`.
-
-        Args:
-            length: positions stored before these.
-            keys_BKLH: new keys, rotated.
-            values_BKLH: new values.
-        """
-        new = keys_BKLH.shape[2]
-        if self.window is None:
-            self._grow(length + new)
-            self.keys_BKTH[:, :, length : length + new] = keys_BKLH
-            self.values_BKTH[:, :, length : length + new] = values_BKLH
-            return self.keys_BKTH[:, :, : length + new], self.values_BKTH[:, :, : length + new]
-        if new == 1 and length < self.window:
-            self._grow(length + 1)
-        if new == 1:
-            slot = length % self.window
-            self.keys_BKTH[:, :, slot] = keys_BKLH[:, :, 0]
-            self.values_BKTH[:, :, slot] = values_BKLH[:, :, 0]
-            held = min(length + 1, self.window)
-            return self.keys_BKTH[:, :, :held], self.values_BKTH[:, :, :held]
-        held = min(length, self.window)
-        seen_keys = torch.cat([self.keys_BKTH[:, :, :held], keys_BKLH], dim=2)
-        seen_values = torch.cat([self.values_BKTH[:, :, :held], values_BKLH], dim=2)
-        kept = min(new, self.window)
-        self._grow(min(length + new, self.window))
-        slots = torch.arange(length + new - kept, length + new, device=keys_BKLH.device)
-        self.keys_BKTH[:, :, slots % self.window] = keys_BKLH[:, :, new - kept :]
-        self.values_BKTH[:, :, slots % self.window] = values_BKLH[:, :, new - kept :]
-        return seen_keys, seen_values
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Drop every row but `rows` (int64)."""
-        self.keys_BKTH = self.keys_BKTH[rows]
-        self.values_BKTH = self.values_BKTH[rows]
-
-    def _grow(self, needed: int) -> None:
-        """Make room for `needed` positions, doubling so that decoding copies seldom."""
-        held = self.keys_BKTH.shape[2]
-        if needed <= held:
-            return
-        capacity = max(needed, 2 * held)
-        if self.window is not None:
-            capacity = min(capacity, self.window)
-        shape = (*self.keys_BKTH.shape[:2], capacity, self.keys_BKTH.shape[3])
-        for name in ("keys_BKTH", "values_BKTH"):
-            old = getattr(self, name)
-            grown = old.new_empty(shape)
-            grown[:, :, :held] = old
-            setattr(self, name, grown)
+def page_numbers(config: TextConfig, kind: str) -> int:
+    """Count the numbers that one page of this kind of layer holds."""
+    layers = config.layer_types.count(kind)
+    return layers * 2 * config.num_key_value_heads * PAGE_TOKENS * config.head_dim
 
 
-class KVCache:
-    """The cache of a whole decoder, and what the mask needs to know of the positions in it.
+class PageStore:
+    """The memory of all pages.
 
     Attributes:
-        length: positions seen so far, the same for all rows.
-        layers: one `LayerCache` a layer.
-        next_position_B: int64, rotary position of each row's next real token.
-        image_tokens_B: int64, image tokens seen in each row.
+        config: sizes of the decoder.
+        pages: kind of layer to (P, layers of the kind, 2, K, `PAGE_TOKENS`, H), keys and values.
     """
 
     def __init__(
         self,
         config: TextConfig,
-        batch_size: int,
+        counts: Mapping[str, int],
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.window = config.sliding_window
-        self.length = 0
-        empty = torch.empty(
-            (batch_size, config.num_key_value_heads, 0, config.head_dim), dtype=dtype, device=device
-        )
-        self.layers = [
-            LayerCache(self.window if kind == SLIDING else None, empty)
-            for kind in config.layer_types
-        ]
-        self.next_position_B = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self.image_tokens_B = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self._real_BT = torch.zeros((batch_size, 0), dtype=torch.bool, device=device)
-        self._block_BT = torch.full((batch_size, 0), NO_IMAGE, dtype=torch.long, device=device)
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory held by keys and values."""
-        return sum(
-            2 * layer.keys_BKTH.numel() * layer.keys_BKTH.element_size() for layer in self.layers
-        )
-
-    def remember(self, real_BL: Tensor, block_BL: Tensor) -> None:
-        """Note which new positions are real and their images, before the layers run."""
-        self._real_BT = torch.cat([self._real_BT, real_BL], dim=1)
-        self._block_BT = torch.cat([self._block_BT, block_BL], dim=1)
-        self.next_position_B = self.next_position_B + real_BL.sum(dim=1)
-        self.image_tokens_B = self.image_tokens_B + (block_BL != NO_IMAGE).sum(dim=1)
-
-    def advance(self, new: int) -> None:
-        """Count `new` positions as stored, after the layers ran."""
-        self.length += new
-
-    def key_indices(self, new: int, window: int | None) -> Tensor:
-        """Places in the sequence of the keys that a layer attends to, in `append`'s order.
+        """Make room.
 
         Args:
-            new: positions of the current call.
-            window: the layer's window, or None for a global layer.
+            config: sizes of the decoder.
+            counts: pages of each kind, `FULL` and `SLIDING`.
+            dtype: of the keys and values.
+            device: where they are.
+        """
+        self.config = config
+        page = (2, config.num_key_value_heads, PAGE_TOKENS, config.head_dim)
+        self.pages = {
+            kind: torch.empty(
+                (counts[kind], config.layer_types.count(kind), *page), dtype=dtype, device=device
+            )
+            for kind in (FULL, SLIDING)
+        }
+
+    def copy(self, kind: str, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy pages of a kind; pairs are (from, to)."""
+        for source, target in pairs:
+            self.pages[kind][target] = self.pages[kind][source]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """New positions of one sequence.
+
+    Attributes:
+        start: how many positions stand before them.
+        length: how many they are.
+        tables: kind of layer to its pages; entry i holds positions 64 i to 64 i + 63. Entries of
+            local layers behind the window of the first new position are not looked at.
+    """
+
+    start: int
+    length: int
+    tables: Mapping[str, Sequence[int]]
+
+    @property
+    def end(self) -> int:
+        """The position behind the last."""
+        return self.start + self.length
+
+
+class LayerCache:
+    """One layer's part of a `KVCache`."""
+
+    def __init__(self, pages_P2KTH: Tensor, places: "list[_Place]") -> None:
+        self._pages_P2KTH = pages_P2KTH
+        self._places = places
+
+    def attend(self, q_1NRH: Tensor, k_1KRH: Tensor, v_1KRH: Tensor, scale: float) -> Tensor:
+        """Store the new keys and values, and let the queries of each span read its own.
 
         Returns:
-            int64 (T,).
+            (1, N, R, H).
         """
-        device = self._real_BT.device
-        new_indices = torch.arange(self.length, self.length + new, device=device)
-        if window is None:
-            return torch.arange(self.length + new, device=device)
-        held = min(self.length, window)
-        if new == 1 and self.length < window:
-            return torch.arange(self.length + 1, device=device)
-        ring = torch.arange(self.length - held, self.length, device=device)
-        ordered = torch.empty_like(ring)
-        ordered[ring % window if held == window else ring] = ring
-        if new == 1:
-            ordered[self.length % window] = self.length
-            return ordered
-        return torch.cat([ordered, new_indices])
+        lengths = [len(place.slot_L) for place in self._places]
+        new_2KRH = torch.cat([k_1KRH, v_1KRH])
+        outputs = []
+        for place, q_1NLH, new_2KLH in zip(
+            self._places, q_1NRH.split(lengths, dim=2), new_2KRH.split(lengths, dim=2), strict=True
+        ):
+            self._pages_P2KTH[place.page_L, :, :, place.slot_L] = new_2KLH.permute(2, 0, 1, 3)
+            # (pages, 2, K, 64, H) to (2, K, positions, H)
+            seen_2KTH = self._pages_P2KTH[place.table].movedim(0, 2).flatten(2, 3)
+            keys, values = seen_2KTH[:, None, :, place.seen]
+            outputs.append(attend(q_1NLH, keys, values, place.mask, scale))
+        return torch.cat(outputs, dim=2)
 
-    def real(self, indices_T: Tensor) -> Tensor:
-        """bool (B, T): which of these places hold a real token."""
-        return self._real_BT[:, indices_T]
 
-    def blocks(self, indices_T: Tensor) -> Tensor:
-        """int64 (B, T): the image of each of these places, see `image_blocks`."""
-        return self._block_BT[:, indices_T]
+class KVCache:
+    """The spans of one call, over a store.
 
-    def keep_rows(self, rows: Tensor) -> None:
-        """Drop every sequence but `rows` (int64), for those that have ended."""
-        for layer in self.layers:
-            layer.keep_rows(rows)
-        self.next_position_B = self.next_position_B[rows]
-        self.image_tokens_B = self.image_tokens_B[rows]
-        self._real_BT = self._real_BT[rows]
-        self._block_BT = self._block_BT[rows]
+    Attributes:
+        layers: one `LayerCache` a layer; to be used after `see`.
+    """
+
+    def __init__(self, store: PageStore, spans: Sequence[Span]) -> None:
+        self._config = store.config
+        self._device = store.pages[FULL].device
+        self._spans = spans
+        self._places: dict[str, list[_Place]] = {FULL: [], SLIDING: []}
+        kinds = store.config.layer_types
+        self.layers = [
+            LayerCache(store.pages[kind][:, kinds[:layer].count(kind)], self._places[kind])
+            for layer, kind in enumerate(kinds)
+        ]
+
+    @property
+    def position_1R(self) -> Tensor:
+        """int64, the place of each new position in its own sequence."""
+        places = [torch.arange(s.start, s.end, device=self._device) for s in self._spans]
+        return torch.cat(places)[None]
+
+    def see(self, block_1R: Tensor) -> None:
+        """Find out what each new position sees, before the layers run.
+
+        Args:
+            block_1R: int64, the image of each new position, see `image_blocks`.
+        """
+        blocks = block_1R.split([span.length for span in self._spans], dim=1)
+        for kind, window in ((FULL, None), (SLIDING, self._config.sliding_window)):
+            self._places[kind][:] = [
+                self._place(span, span.tables[kind], block_1L, window)
+                for span, block_1L in zip(self._spans, blocks, strict=True)
+            ]
+
+    def _place(
+        self, span: Span, pages: Sequence[int], block_1L: Tensor, window: int | None
+    ) -> "_Place":
+        first = 0 if window is None else max(0, span.start - window + 1)
+        first_page = first // PAGE_TOKENS
+        table = torch.tensor(
+            pages[first_page : (span.end - 1) // PAGE_TOKENS + 1], device=self._device
+        )
+        query_L = torch.arange(span.start, span.end, device=self._device)
+        offset = first_page * PAGE_TOKENS
+        return _Place(
+            table=table,
+            seen=slice(first - offset, span.end - offset),
+            page_L=table[query_L // PAGE_TOKENS - first_page],
+            slot_L=query_L % PAGE_TOKENS,
+            mask=_mask(query_L, first, block_1L, window),
+        )
+
+
+class _Place(NamedTuple):
+    """Where a span's keys and values are, for one kind of layer.
+
+    Attributes:
+        table: int64, the pages that are read or written, in order.
+        seen: which of the positions in these pages some query sees.
+        page_L: int64, the page of each new position.
+        slot_L: int64, its place in that page.
+        mask: see `attend`.
+    """
+
+    table: Tensor
+    seen: slice
+    page_L: Tensor
+    slot_L: Tensor
+    mask: Tensor | None
+
+
+def _mask(query_L: Tensor, first: int, block_1L: Tensor, window: int | None) -> Tensor | None:
+    """What each new position sees from `first` on; None where `attend` need not be told."""
+    start, new = int(query_L[0]), len(query_L)
+    no_image = bool((block_1L == NO_IMAGE).all())
+    if new == 1 or (start == 0 and no_image and (window is None or new <= window)):
+        return None
+    key_T = torch.arange(first, start + new, device=query_L.device)
+    # No image lies across a span's beginning, so what stands before it is seen causally.
+    key_block_1T = F.pad(block_1L, (start - first, 0), value=NO_IMAGE)
+    real_1T = torch.ones_like(key_block_1T, dtype=torch.bool)
+    return attention_mask(query_L, key_T, real_1T, block_1L, key_block_1T, window)

@@ -1,6 +1,6 @@
 """MedGemma: a Gemma 3 decoder that reads images as soft tokens.
 
-Shapes: B batch, L new positions, N images, C channels, S image side, P patches, T tokens an image,
+Shapes: B batch, L positions, N images, C channels, S image side, P patches, T tokens an image,
 D hidden_size, V vocabulary.
 
 Source: MedGemma (arXiv 2507.05201), section 2; Gemma 3 (arXiv 2503.19786), section 2.1.
@@ -95,8 +95,7 @@ class MedGemma(nn.Module):
         if soft_NTD is not None:
             soft = soft_NTD.flatten(0, 1).to(x_BLD.dtype)
             x_BLD = x_BLD.masked_scatter(is_image_BL[..., None], soft)
-        seen_B = cache.image_tokens_B if cache else torch.zeros_like(ids_BL[:, 0])
-        block_BL = image_blocks(is_image_BL, self.config.mm_tokens_per_image, seen_B)
+        block_BL = image_blocks(is_image_BL, self.config.mm_tokens_per_image)
         real_BL = torch.ones_like(is_image_BL)
         if attention_mask_BL is not None:
             real_BL = attention_mask_BL.bool()
@@ -111,7 +110,6 @@ class MedGemma(nn.Module):
         soft_NTD: Tensor | None = None,
         attention_mask_BL: Tensor | None = None,
         cache: KVCache | None = None,
-        last_only: bool = False,
     ) -> Tensor:
         """Score the next token at every position.
 
@@ -120,11 +118,11 @@ class MedGemma(nn.Module):
             pixels_NCSS: images, -1 to 1, in reading order of the image tokens over the batch.
             soft_NTD: the same images already embedded, instead of `pixels_NCSS`.
             attention_mask_BL: 1 at real tokens, 0 at padding, which stands on the left.
-            cache: earlier positions; `ids_BL` continues them and is added to them.
-            last_only: score the last position only.
+            cache: earlier positions; `ids_BL` is one row of the new positions of its spans, which
+                cut no image.
 
         Returns:
-            Logits, float32 (B, L, V), or (B, 1, V) with `last_only`.
+            Logits, float32 (B, L, V).
 
         Raises:
             ValueError: image tokens and images do not match in number.
@@ -136,6 +134,4 @@ class MedGemma(nn.Module):
             attention_mask_BL=attention_mask_BL,
             cache=cache,
         )
-        if last_only:
-            x_BLD = x_BLD[:, -1:]
         return self.language_model.logits(x_BLD)

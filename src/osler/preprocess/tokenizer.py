@@ -114,10 +114,18 @@ class Tokenizer:
         Raises:
             CheckpointError: there is no such piece.
         """
-        token_id = self._backend.token_to_id(piece)
+        token_id = self.id_if_there(piece)
         if token_id is None:
             raise CheckpointError(f"{self._where}: no piece {piece!r}")
         return token_id
+
+    def id_if_there(self, piece: str) -> int | None:
+        """The id of a piece; None where there is no such piece."""
+        return self._backend.token_to_id(piece)
+
+    def to_json(self) -> str:
+        """All of it in the form of a `tokenizer.json`."""
+        return self._backend.to_str()
 
 
 def check_unicode(text: str) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from osler.errors import PromptError
+from osler.inference.engine import Engine
 from osler.inference.generate import generate
 from osler.inference.runner import TorchRunner
 from osler.inference.sampling import SamplingParams
@@ -57,6 +58,15 @@ class Assistant(ChatModel):
             CheckpointError: the folder lacks a tokenizer, or it contradicts the model.
         """
         return Processor.from_folder(self.folder, version=self.config.medgemma_version)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Answers its requests; what it has read stays known, so that it is not read again.
+
+        Raises:
+            MemoryLimitError: the machine has too little free memory for keys and values.
+        """
+        return Engine(TorchRunner(self.model), self.processor.tokenizer)
 
     @torch.inference_mode()
     def logits(
@@ -115,8 +125,7 @@ class Assistant(ChatModel):
         pan_and_scan: bool,
     ) -> tuple[Prompt, Events]:
         prompt = self.processor(messages, squaring=squaring, pan_and_scan=pan_and_scan)
-        runner = TorchRunner(self.model)
-        return prompt, generate(runner, self.processor.tokenizer, [prompt], params)
+        return prompt, generate(self.engine, [prompt], params)
 
 
 def load_assistant(

@@ -1,17 +1,10 @@
-"""A model that says what it is told to, and a small tokenizer of Gemma's form.
-
-Shapes: B batch, L positions, N images, C channels, S image side, T tokens an image, D hidden_size,
-V vocabulary.
-"""
+"""A small tokenizer of Gemma's form, and sizes that go with it."""
 
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import tokenizers
-import torch
 from tokenizers import AddedToken, decoders, models, normalizers
-from torch import Tensor
 
 from osler.models.config import MedGemmaConfig
 from osler.preprocess.tokenizer import Tokenizer
@@ -69,59 +62,3 @@ def dummy_config(max_position_embeddings: int = 1024) -> MedGemmaConfig:
     )
     boi, eoi, soft = (PIECES.index(piece) for piece in IMAGE_PIECES)
     return replace(tiny, text_config=text, boi_token_id=boi, eoi_token_id=eoi, image_token_id=soft)
-
-
-@dataclass
-class DummyCache:
-    """Which scripts are being read, and how far."""
-
-    rows: list[int]
-    step: int = 0
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Drop every script but `rows`."""
-        self.rows = [self.rows[row] for row in rows.tolist()]
-
-
-@dataclass
-class ScriptedRunner:
-    """A runner whose row i prefers the ids of `scripts[i]`, then the end token.
-
-    Attributes:
-        scripts: what each row says.
-        config: its sizes.
-        batch_sizes: rows of each forward call so far.
-        images_at_once: images of each embedding call so far.
-    """
-
-    scripts: Sequence[Sequence[int]]
-    config: MedGemmaConfig = field(default_factory=dummy_config)
-    batch_sizes: list[int] = field(default_factory=list)
-    images_at_once: list[int] = field(default_factory=list)
-
-    def new_cache(self, batch_size: int) -> DummyCache:
-        """A cache at the beginning of the scripts."""
-        return DummyCache(rows=list(range(batch_size)))
-
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        """Zeros."""
-        self.images_at_once.append(len(pixels_NCSS))
-        text = self.config.text_config
-        return torch.zeros(len(pixels_NCSS), self.config.mm_tokens_per_image, text.hidden_size)
-
-    def forward(
-        self,
-        ids_BL: Tensor,
-        *,
-        cache: DummyCache,
-        soft_NTD: Tensor | None = None,
-        attention_mask_BL: Tensor | None = None,
-    ) -> Tensor:
-        """Logits with one high value a row."""
-        self.batch_sizes.append(len(ids_BL))
-        logits_BV = torch.zeros(len(ids_BL), self.config.text_config.vocab_size)
-        for logits_V, row in zip(logits_BV, cache.rows, strict=True):
-            script = [*self.scripts[row], self.config.eos_token_ids[0]]
-            logits_V[script[min(cache.step, len(script) - 1)]] = 20.0
-        cache.step += 1
-        return logits_BV
