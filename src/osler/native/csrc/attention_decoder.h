@@ -32,7 +32,8 @@ typedef struct {
                   int32_t pages, float *acc);
 } osl_paged_kernels;
 
-extern const osl_paged_kernels osl_paged_portable;
+// The last two where the build is for x86, and for a dim that is a multiple of 32.
+extern const osl_paged_kernels osl_paged_portable, osl_paged_avx512, osl_paged_amx;
 
 // The best for so many rows on this processor.
 const osl_paged_kernels *osl_paged_kernels_for(int32_t rows, int32_t dim);

@@ -37,11 +37,9 @@ osl_softmax osl_softmax_start(void) {
 static inline __attribute__((always_inline)) float
 step(osl_softmax *sum, const float *score, int32_t keys, int32_t from, int32_t to,
      const float *key_scale, const float *value_scale, osl_bf16 *weight) {
-    float wide[OSL_KEYS], most[LANES], total[LANES];
-    for (int32_t l = 0; l < LANES; l++) {
+    float wide[OSL_KEYS], most[LANES];
+    for (int32_t l = 0; l < LANES; l++)
         most[l] = -LIMIT;
-        total[l] = 0;
-    }
     for (int32_t j = 0; j < keys; j += LANES)
         for (int32_t l = 0; l < LANES; l++) {
             float x = key_scale ? score[j + l] * key_scale[j + l] : score[j + l];
@@ -59,24 +57,29 @@ step(osl_softmax *sum, const float *score, int32_t keys, int32_t from, int32_t t
     if (top > sum->top + SLACK) {
         factor = power_of_two(sum->top - top);
         sum->top = top;
+        sum->total *= factor;
     }
     top = sum->top;
-    for (int32_t j = 0; j < keys; j += LANES)
-        for (int32_t l = 0; l < LANES; l++) {
-            float x = wide[j + l];
-            int32_t n = nearest(x);
-            float p = exp2_fraction(x - (float)n) * power_of_two(n - top);
-            p = j + l >= from && j + l < to ? p : 0;
-            total[l] += p;
-            if (value_scale)
-                p *= value_scale[j + l];
-            uint32_t bits = osl_bits(p);
-            weight[j + l] = (osl_bf16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-        }
-    for (int32_t half = LANES / 2; half > 0; half /= 2)
-        for (int32_t l = 0; l < half; l++)
-            total[l] += total[l + half];
-    sum->total = sum->total * factor + total[0];
+    // Page by page, so that the order of additions does not depend on where a step began.
+    for (int32_t page = 0; page < keys; page += OSL_PAGE) {
+        float total[LANES] = {0};
+        for (int32_t j = page; j < page + OSL_PAGE; j += LANES)
+            for (int32_t l = 0; l < LANES; l++) {
+                float x = wide[j + l];
+                int32_t n = nearest(x);
+                float p = exp2_fraction(x - (float)n) * power_of_two(n - top);
+                p = j + l >= from && j + l < to ? p : 0;
+                total[l] += p;
+                if (value_scale)
+                    p *= value_scale[j + l];
+                uint32_t bits = osl_bits(p);
+                weight[j + l] = (osl_bf16)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+            }
+        for (int32_t half = LANES / 2; half > 0; half /= 2)
+            for (int32_t l = 0; l < half; l++)
+                total[l] += total[l + half];
+        sum->total += total[0];
+    }
     return factor;
 }
 
