@@ -1,5 +1,6 @@
 #include "linear_blocks.h"
 
+#include <math.h>
 #include <stdbool.h>
 
 enum { ROWS = OSL_ROW_BLOCK, TOKENS = 32, PANEL_COLUMNS = 256 };
@@ -10,6 +11,49 @@ static int32_t least(int32_t a, int32_t b) {
 
 static int32_t up(int32_t value, int32_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
+}
+
+// ------------------------------------------------------------------ activations
+
+static void fill_bf16(osl_acts *acts, const float *x, int32_t token) {
+    osl_bf16 *values = (osl_bf16 *)acts->values + token * acts->stride;
+    for (int32_t i = 0; i < acts->cols; i++)
+        values[i] = osl_bf16_from_float(x[i]);
+    memset(values + acts->cols, 0, (size_t)(acts->stride - acts->cols) * sizeof *values);
+}
+
+static void fill_int8(const osl_blocks *with, osl_acts *acts, const float *x, int32_t token) {
+    int8_t *values = (int8_t *)acts->values + token * acts->stride;
+    int32_t groups = (acts->cols + acts->group - 1) / acts->group;
+    for (int32_t g = 0; g < groups; g++) {
+        int32_t first = g * acts->group, left = acts->cols - first;
+        int32_t n = left < acts->group ? left : acts->group;
+        float max = with->largest(x + first, n), scale = max < 0x1p-100f ? 0 : max / 127.0f;
+        if (scale > 0 && isfinite(scale))
+            with->round(x + first, 1.0f / scale, n, values + first);
+        else
+            memset(values + first, 0, (size_t)n);
+        acts->scale[(int64_t)token * groups + g] = isfinite(scale) ? scale : NAN;
+    }
+    memset(values + acts->cols, 0, (size_t)(acts->stride - acts->cols));
+    int32_t part = acts->format == OSL_INT4 ? 32 : acts->group;
+    int32_t parts = acts->format == OSL_INT4 ? 8 * groups : groups;
+    for (int32_t p = 0; p < parts; p++) {
+        int32_t sum = 0;
+        for (int64_t i = (int64_t)p * part; i < (int64_t)(p + 1) * part && i < acts->stride; i++)
+            sum += values[i];
+        acts->sum[(int64_t)token * parts + p] = sum;
+    }
+}
+
+void osl_blocks_fill(const osl_blocks *with, osl_acts *acts, const float *x, int64_t ldx,
+                     int32_t first, int32_t last) {
+    for (int32_t token = first; token < last; token++) {
+        if (acts->format == OSL_BF16)
+            fill_bf16(acts, x + token * ldx, token);
+        else
+            fill_int8(with, acts, x + token * ldx, token);
+    }
 }
 
 // ------------------------------------------------------------------ panels

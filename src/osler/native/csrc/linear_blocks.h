@@ -8,6 +8,10 @@
 enum { OSL_TILE = 4 }; // tokens that a panel is multiplied with at once
 
 typedef struct {
+    // The largest magnitude of x; what is not finite if there is any.
+    float (*largest)(const float *x, int32_t n);
+    // values = x * inverse, rounded to nearest even.
+    void (*round)(const float *x, float inverse, int32_t n, int8_t *values);
     // sum[i][r] = row r times token i, of `tokens` tokens (1 to OSL_TILE) that are `stride` values
     // apart. `columns` is a multiple of 16.
     void (*dots)(const int8_t *panel, int32_t columns, const int8_t *x, int64_t stride,
@@ -25,7 +29,9 @@ typedef struct {
                      const int32_t *sum, float v[OSL_ROW_BLOCK]);
 } osl_blocks;
 
-// osl_multiply(), for all formats.
+// osl_acts_fill() and osl_multiply(), for all formats.
+void osl_blocks_fill(const osl_blocks *with, osl_acts *acts, const float *x, int64_t ldx,
+                     int32_t first, int32_t last);
 void osl_blocks_multiply(const osl_blocks *with, const osl_matrix *w, const osl_acts *acts,
                          const osl_out *out, int32_t first, int32_t last);
 

@@ -1,7 +1,6 @@
 // The linear layers in plain C: the definition of what the other kernels compute, and what runs
 // where there are none. Inner loops go over the 16 rows of a block, so that compilers vectorise.
 #include <math.h>
-#include <stdbool.h>
 
 #include "kernels.h"
 #include "linear_blocks.h"
@@ -9,13 +8,6 @@
 enum { ROWS = OSL_ROW_BLOCK };
 
 // ------------------------------------------------------------------ activations
-
-static void fill_bf16(osl_acts *acts, const float *x, int32_t token) {
-    osl_bf16 *values = (osl_bf16 *)acts->values + token * acts->stride;
-    for (int32_t i = 0; i < acts->cols; i++)
-        values[i] = osl_bf16_from_float(x[i]);
-    memset(values + acts->cols, 0, (size_t)(acts->stride - acts->cols) * sizeof *values);
-}
 
 // The bits of floats order as their magnitudes do, with infinity and then NaN on top.
 static float largest(const float *x, int32_t n) {
@@ -27,37 +19,9 @@ static float largest(const float *x, int32_t n) {
     return osl_float(bits);
 }
 
-static void fill_int8(osl_acts *acts, const float *x, int32_t token) {
-    int8_t *values = (int8_t *)acts->values + token * acts->stride;
-    int32_t groups = (acts->cols + acts->group - 1) / acts->group;
-    for (int32_t g = 0; g < groups; g++) {
-        int32_t first = g * acts->group, left = acts->cols - first;
-        int32_t n = left < acts->group ? left : acts->group;
-        float max = largest(x + first, n), scale = max < 0x1p-100f ? 0 : max / 127.0f;
-        bool none = !(scale > 0 && isfinite(scale));
-        float inverse = none ? 0 : 1.0f / scale;
-        for (int32_t i = 0; i < n; i++)
-            values[first + i] = none ? 0 : (int8_t)lrintf(x[first + i] * inverse);
-        acts->scale[(int64_t)token * groups + g] = isfinite(scale) ? scale : NAN;
-    }
-    memset(values + acts->cols, 0, (size_t)(acts->stride - acts->cols));
-    int32_t part = acts->format == OSL_INT4 ? 32 : acts->group;
-    int32_t parts = acts->format == OSL_INT4 ? 8 * groups : groups;
-    for (int32_t p = 0; p < parts; p++) {
-        int32_t sum = 0;
-        for (int32_t i = p * part; i < (p + 1) * part && i < acts->stride; i++)
-            sum += values[i];
-        acts->sum[(int64_t)token * parts + p] = sum;
-    }
-}
-
-static void fill(osl_acts *acts, const float *x, int64_t ldx, int32_t first, int32_t last) {
-    for (int32_t token = first; token < last; token++) {
-        if (acts->format == OSL_BF16)
-            fill_bf16(acts, x + token * ldx, token);
-        else
-            fill_int8(acts, x + token * ldx, token);
-    }
+static void round_int8(const float *x, float inverse, int32_t n, int8_t *values) {
+    for (int32_t i = 0; i < n; i++)
+        values[i] = (int8_t)lrintf(x[i] * inverse);
 }
 
 // ------------------------------------------------------------------ products
@@ -100,9 +64,15 @@ static void widen(const uint8_t *nibbles, const int8_t multiplier[ROWS], int8_t 
         }
 }
 
+static const osl_blocks blocks = {
+    .largest = largest, .round = round_int8, .dots = dots, .dots_bf16 = dots_bf16, .widen = widen};
+
+static void fill(osl_acts *acts, const float *x, int64_t ldx, int32_t first, int32_t last) {
+    osl_blocks_fill(&blocks, acts, x, ldx, first, last);
+}
+
 static void multiply(const osl_matrix *w, const osl_acts *acts, const osl_out *out, int32_t first,
                      int32_t last) {
-    static const osl_blocks blocks = {.dots = dots, .dots_bf16 = dots_bf16, .widen = widen};
     osl_blocks_multiply(&blocks, w, acts, out, first, last);
 }
 
