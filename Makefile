@@ -29,6 +29,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-slow: setup
+	@tools/arm_tools.sh
 	$(BIN)/python -m pytest -m slow
 
 check: setup
