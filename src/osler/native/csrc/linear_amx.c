@@ -18,6 +18,10 @@ enum {
     WIDE_TOKENS = 512  // tokens that share one widening of int4; their sums are on the stack (64 KiB)
 };
 
+// What tile instructions read and write is invisible to the compiler; all that `p` points to is
+// in memory after this.
+#define FENCE(p) __asm__ volatile("" ::"r"(p) : "memory")
+
 // Tiles 0 and 1 are sums of the first 16 tokens with both row blocks, 2 and 3 of the next tokens;
 // 4 and 5 are activations, 6 and 7 weights.
 static void configure(int32_t tokens) {
@@ -30,11 +34,9 @@ static void configure(int32_t tokens) {
         tiles.bytes[i] = 64;
         tiles.rows[i] = (uint8_t)(i < 6 ? tokens : 16);
     }
+    FENCE(&tiles);
     _tile_loadconfig(&tiles);
 }
-
-// What tile instructions read and write is invisible to the compiler.
-#define FENCE() __asm__ volatile("" ::: "memory")
 
 typedef int32_t counts[2 * TILE][OSL_PAIR];
 
@@ -47,7 +49,7 @@ typedef int32_t counts[2 * TILE][OSL_PAIR];
         _tile_zero(1);                                                                             \
         _tile_zero(2);                                                                             \
         _tile_zero(3);                                                                             \
-        FENCE();                                                                                   \
+        FENCE(w0);                                                                                 \
         for (int32_t s = 0; s < steps; s++) {                                                      \
             _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
             _tile_loadd(4, x0 + (int64_t)s * 64, stride);                                          \
@@ -67,7 +69,7 @@ typedef int32_t counts[2 * TILE][OSL_PAIR];
         _tile_zero(1);                                                                             \
         _tile_zero(2);                                                                             \
         _tile_zero(3);                                                                             \
-        FENCE();                                                                                   \
+        FENCE(w0);                                                                                 \
         int32_t s = 0;                                                                             \
         for (; s + 1 < steps; s += 2) {                                                            \
             _tile_loadd(4, x + (int64_t)s * 64, stride);                                           \
@@ -117,7 +119,7 @@ OSL_INLINE void store(void *to, int32_t second) {
     _tile_stored(1, p + 64, sizeof(osl_tile));
     _tile_stored(2, q, sizeof(osl_tile));
     _tile_stored(3, q + 64, sizeof(osl_tile));
-    FENCE();
+    FENCE(to);
 }
 
 // tile += (c + odd) * scale.
