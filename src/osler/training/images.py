@@ -20,6 +20,8 @@ from osler.ingest.image_pack import PackedImage
 
 # Sets whose images have no up and down.
 _NO_UPRIGHT = frozenset({"histo_lc25000_lung", "derm_ham10000"})
+# Figures cut from papers, whose shape goes with the class: their shape is varied much.
+_TELLING_SHAPE = frozenset({"ct_covid"})
 # Sets of bodies with a left and a right side.
 _SIDED = frozenset({"cxr_kermany", "ct_covid", "medpix2", "vqa_rad"})
 
@@ -75,7 +77,9 @@ def augment(squares_B3SS: Tensor, sets: Sequence[str], generator: torch.Generato
     angle = uniform(-1.0, 1.0) * torch.where(free, math.pi, math.radians(10))
     mirror = torch.where(sided | (uniform(-1.0, 1.0) < 0), 1.0, -1.0)
     zoom = uniform(0.72, 1.05)
-    across, down = zoom * uniform(0.92, 1.08) * mirror, zoom
+    telling = torch.tensor([name in _TELLING_SHAPE for name in sets])
+    aspect = uniform(-1.0, 1.0).mul(torch.where(telling, math.log(1.6), math.log(1.08))).exp()
+    across, down = zoom * aspect.clamp(max=1.0) * mirror, zoom / aspect.clamp(min=1.0)
     cosine, sine = angle.cos(), angle.sin()
     room = (1.05 - zoom).clamp(min=0.1)
     shift = [uniform(-1.0, 1.0) * room for _ in range(2)]

@@ -13,6 +13,7 @@ Each phase keeps its state in `--runs` and continues from there when called agai
 import argparse
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ _SEQUENCES = 40
 # What 98 of 100 questions about an image take with their answers; one length compiles once.
 _LENGTH = 104
 _TEXT_SHARE = 0.1
+# Images of sets with fewer than so many are stored in so many views more.
+_SMALL_SET = 1000
+_MORE_VIEWS = 5
 
 
 def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
@@ -92,11 +96,11 @@ def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     model.load_state_dict(_required(runs, "refine")["model"])
     model.vision_model.requires_grad_(False)
     items = list(read_image_pack(data, "train"))
-    patches_NPD = _features(items, runs)
+    patches_NPD, rows = _features(items, runs)
     rng = random.Random(0)
 
     def patches_of(chosen: Sequence[int]) -> Tensor:
-        return patches_NPD[[i + rng.randrange(2) * len(items) for i in chosen]].float()
+        return patches_NPD[[rng.choice(rows[i]) for i in chosen]].float()
 
     _compile([model.text_model.encoder.layers])
     config = ContrastiveConfig(steps=steps, choice_weight=3.0)
@@ -119,9 +123,9 @@ def images_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     model = _fresh_medgemma()
     model.language_model.load_state_dict(_required(runs, "text")["modules"][0])
     items = list(read_image_pack(data, "train"))
-    patches_NPD = _features(items, runs)
+    patches_NPD, rows = _features(items, runs)
     _compile([model.language_model.layers])
-    batches = _image_batches(data, items, patches_NPD, tokenizer, model)
+    batches = _image_batches(data, items, patches_NPD, rows, tokenizer, model)
     config = DecoderConfig(steps=steps, learning_rate=1e-3)
     train_decoder(model, batches, config, _state(runs, "images"))
 
@@ -147,19 +151,30 @@ def _tokenize_captions(weights: Path) -> Callable[[Sequence[str]], Tensor]:
     return lambda texts: torch.tensor([tokenizer.encode(text) for text in texts])
 
 
-def _features(items: Sequence[PackedImage], runs: Path) -> Tensor:
-    """Patches of two views of every image, as it is and then varied: (2 N, P, D), made once."""
+def _features(items: Sequence[PackedImage], runs: Path) -> tuple[Tensor, list[list[int]]]:
+    """Patches of several views of every image, (rows, P, D), made once; and each image's rows.
+
+    An image is there as it is and varied; one of a small set, which comes up often, varied anew
+    several times.
+    """
     path = runs / "features.pt"
+    in_set = Counter(item.set_name for item in items)
+    small = [i for i, item in enumerate(items) if in_set[item.set_name] < _SMALL_SET]
+    varied = [*range(len(items)), *small * _MORE_VIEWS]
+    rows: list[list[int]] = [[i] for i in range(len(items))]
+    for row, index in enumerate(varied, start=len(items)):
+        rows[index].append(row)
     if not path.exists():
         tower = MedSiglip(medsiglip_nano()).vision_model
         _take(tower, _required(runs, "refine")["model"], "vision_model.")
         squares = load_squares(items, medsiglip_nano().vision_config.image_size)
         sets = [item.set_name for item in items]
-        views = [encode_images(tower, squares, sets, varied=varied) for varied in (False, True)]
-        save_state(path, {"patches_NPD": torch.cat(views)})
+        plain = encode_images(tower, squares, sets, varied=False)
+        again = encode_images(tower, squares[varied], [sets[i] for i in varied], varied=True)
+        save_state(path, {"patches_NPD": torch.cat([plain, again])})
     # Mapped, so that two phases that run side by side share the memory.
-    features: Tensor = torch.load(path, weights_only=True, mmap=True)["patches_NPD"]
-    return features
+    patches_NPD: Tensor = torch.load(path, weights_only=True, mmap=True)["patches_NPD"]
+    return patches_NPD, rows
 
 
 def _compile(stacks: Iterable[nn.ModuleList]) -> None:
@@ -176,6 +191,7 @@ def _image_batches(
     data: Path,
     items: Sequence[PackedImage],
     patches_NPD: Tensor,
+    rows: Sequence[Sequence[int]],
     tokenizer: Tokenizer,
     model: MedGemma,
 ) -> Iterator[Batch]:
@@ -197,12 +213,11 @@ def _image_batches(
             # One question each: the answer to a second could be read off the first.
             # What is found is harder than what is shown; questions about it come last in the list.
             turn = rng.choice([described] * 3 + others + others[-3:] * 3)
-            view = rng.randrange(2) * len(items)
             sequence = conversation(
                 tokenizer.encode,
                 [turn],
                 bos=config.bos_token_id,
-                image=view + index,
+                image=rng.choice(rows[index]),
                 image_text=image_text,
             )
             if len(sequence.ids) <= _LENGTH:
