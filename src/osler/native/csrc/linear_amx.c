@@ -14,7 +14,6 @@
 enum {
     TILE = 16,         // tokens in a tile
     TILE_BYTES = 1024, // of weights: 16 lines
-    MEMORY_TOKENS = 2, // at most so many are limited by memory, and AVX-512 is simpler
     WIDE_TOKENS = 512  // tokens that share one widening of int4; their sums are on the stack (64 KiB)
 };
 
@@ -40,17 +39,36 @@ static void configure(int32_t tokens) {
 
 typedef int32_t counts[2 * TILE][OSL_PAIR];
 
+// Where the weights of the next pair of row blocks are, and how many of their lines each step of
+// this pair fetches into the L2 cache.
+typedef struct {
+    const uint8_t *p;
+    int32_t lines;
+} fetch;
+
+OSL_INLINE void fetch_some(fetch f, int32_t step) {
+    for (int32_t i = step * f.lines; i < (step + 1) * f.lines; i++)
+        _mm_prefetch((const char *)f.p + (int64_t)i * 64, _MM_HINT_T1);
+}
+
+// The next pair's lines are spread over all parts of the tokens.
+OSL_INLINE fetch fetch_next(const uint8_t *next, int64_t bytes, int32_t part, int32_t parts) {
+    const int32_t lines = 2 * TILE_BYTES / 64, each = (lines + parts - 1) / parts;
+    return (fetch){next + 2 * bytes / lines * each * part, each};
+}
+
 // The products of 2 x m tokens (x points at the first token of either tile; the same when there is
 // only one) with two row blocks over `steps` times 64 bytes, stored to `to`.
 #define MULTIPLY(name, product)                                                                    \
     OSL_INLINE void name(const uint8_t *w0, const uint8_t *w1, const uint8_t *x0,                  \
-                         const uint8_t *x1, int64_t stride, int32_t steps) {                       \
+                         const uint8_t *x1, int64_t stride, int32_t steps, fetch next) {           \
         _tile_zero(0);                                                                             \
         _tile_zero(1);                                                                             \
         _tile_zero(2);                                                                             \
         _tile_zero(3);                                                                             \
         FENCE(w0);                                                                                 \
         for (int32_t s = 0; s < steps; s++) {                                                      \
+            fetch_some(next, s);                                                                   \
             _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
             _tile_loadd(4, x0 + (int64_t)s * 64, stride);                                          \
             product(0, 4, 6);                                                                      \
@@ -64,7 +82,7 @@ typedef int32_t counts[2 * TILE][OSL_PAIR];
     /* The same for one tile of tokens; odd steps have sums of their own, because four products */ \
     /* must be under way to fill the unit. */                                                      \
     OSL_INLINE void name##_one(const uint8_t *w0, const uint8_t *w1, const uint8_t *x,             \
-                               int64_t stride, int32_t steps) {                                    \
+                               int64_t stride, int32_t steps, fetch next) {                        \
         _tile_zero(0);                                                                             \
         _tile_zero(1);                                                                             \
         _tile_zero(2);                                                                             \
@@ -72,6 +90,8 @@ typedef int32_t counts[2 * TILE][OSL_PAIR];
         FENCE(w0);                                                                                 \
         int32_t s = 0;                                                                             \
         for (; s + 1 < steps; s += 2) {                                                            \
+            fetch_some(next, s);                                                                   \
+            fetch_some(next, s + 1);                                                               \
             _tile_loadd(4, x + (int64_t)s * 64, stride);                                           \
             _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
             product(0, 4, 6);                                                                      \
@@ -84,6 +104,7 @@ typedef int32_t counts[2 * TILE][OSL_PAIR];
             product(3, 5, 7);                                                                      \
         }                                                                                          \
         if (s < steps) {                                                                           \
+            fetch_some(next, s);                                                                   \
             _tile_loadd(4, x + (int64_t)s * 64, stride);                                           \
             _tile_loadd(6, w0 + (int64_t)s * TILE_BYTES, 64);                                      \
             product(0, 4, 6);                                                                      \
@@ -139,18 +160,18 @@ OSL_INLINE void add_scaled(counts c, counts odd, int32_t n, const float *scale, 
 
 // tile += the products of the new tokens of a part with `cols` columns of group `group`.
 OSL_INLINE void add_group(const uint8_t *w0, const uint8_t *w1, const osl_acts *a, part p,
-                          int32_t m, int32_t cols, int32_t group, osl_tile *tile) {
+                          int32_t m, int32_t cols, int32_t group, osl_tile *tile, fetch next) {
     _Alignas(64) counts c;
     const int32_t groups = osl_groups(a);
     const uint8_t *x = (const uint8_t *)a->values + p.token * a->stride;
     const float *scale = a->scale + (int64_t)(p.token + p.done) * groups + group;
     x += (int64_t)group * a->group;
     if (p.second) {
-        multiply_int8(w0, w1, x, x + p.second * a->stride, a->stride, cols / 64);
+        multiply_int8(w0, w1, x, x + p.second * a->stride, a->stride, cols / 64, next);
         store(c, p.second);
         add_scaled(c, NULL, p.n, scale, groups, tile);
     } else {
-        multiply_int8_one(w0, w1, x, a->stride, cols / 64);
+        multiply_int8_one(w0, w1, x, a->stride, cols / 64, next);
         store(c, m);
         add_scaled(c + p.done, c + m + p.done, p.n, scale, groups, tile);
     }
@@ -158,24 +179,29 @@ OSL_INLINE void add_group(const uint8_t *w0, const uint8_t *w1, const osl_acts *
 
 static void amx_int8(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
                      int32_t last) {
-    if (a->tokens <= MEMORY_TOKENS) {
+    if (a->tokens <= OSL_FEW) {
         osl_few_avx512(w, a, out, first, last);
         return;
     }
     const int32_t groups = osl_groups(a), group = osl_group_cols(a), m = osl_part(a->tokens, TILE);
     const int32_t cols = osl_padded(a->cols, 64);
     const int64_t bytes = (int64_t)cols * OSL_ROW_BLOCK;
+    const int32_t parts = osl_parts(a->tokens, 2 * m);
     configure(m);
     for (int32_t block = first; block < last; block += 2) {
         const int32_t blocks = last - block < 2 ? 1 : 2;
-        const uint8_t *w0 = w->data + block * bytes, *w1 = w0 + (blocks - 1) * bytes;
+        const uint8_t *data = w->data + block * bytes;
+        const int64_t second = (blocks - 1) * bytes;
         for (int32_t start = 0; start < a->tokens; start += 2 * m) {
             const part p = take(start, a->tokens, m);
             _Alignas(64) osl_tile tile[2 * TILE];
             memset(tile, 0, sizeof *tile * (size_t)p.n);
             for (int32_t g = 0; g < groups; g++) {
                 const int32_t c = g * group, end = g + 1 < groups ? c + group : cols;
-                add_group(w0 + 16 * (int64_t)c, w1 + 16 * (int64_t)c, a, p, m, end - c, g, tile);
+                fetch next = fetch_next(data + 2 * bytes, bytes, start / (2 * m), parts);
+                next.p += c / 64 * next.lines * 64;
+                add_group(data + 16 * (int64_t)c, data + second + 16 * (int64_t)c, a, p, m, end - c,
+                          g, tile, next);
             }
             osl_emit_avx512(w, out, block, blocks, start, p.n, tile);
         }
@@ -185,7 +211,7 @@ static void amx_int8(const osl_matrix *w, const osl_acts *a, const osl_out *out,
 
 static void amx_int4(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
                      int32_t last) {
-    if (a->tokens <= MEMORY_TOKENS) {
+    if (a->tokens <= OSL_FEW) {
         osl_few_avx512(w, a, out, first, last);
         return;
     }
@@ -209,7 +235,7 @@ static void amx_int4(const osl_matrix *w, const osl_acts *a, const osl_out *out,
                     osl_widen(data + b * bytes + at, ahead, (int8_t *)wide[b]);
                 for (int32_t start = from; start < until; start += 2 * m)
                     add_group(wide[0], wide[blocks - 1], a, take(start, until, m), m,
-                              OSL_INT4_COLS, c, tile + (start - from));
+                              OSL_INT4_COLS, c, tile + (start - from), (fetch){NULL, 0});
             }
             osl_emit_avx512(w, out, block, blocks, from, until - from, tile);
         }
@@ -219,12 +245,13 @@ static void amx_int4(const osl_matrix *w, const osl_acts *a, const osl_out *out,
 
 static void amx_bf16(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
                      int32_t last) {
-    if (a->tokens <= MEMORY_TOKENS) {
+    if (a->tokens <= OSL_FEW) {
         osl_bf16_avx512bf16(w, a, out, first, last);
         return;
     }
     const int32_t m = osl_part(a->tokens, TILE), steps = osl_padded(a->cols, 32) / 32;
     const int64_t bytes = (int64_t)steps * TILE_BYTES, stride = a->stride * 2;
+    const int32_t parts = osl_parts(a->tokens, 2 * m);
     configure(m);
     for (int32_t block = first; block < last; block += 2) {
         const int32_t blocks = last - block < 2 ? 1 : 2;
@@ -232,12 +259,13 @@ static void amx_bf16(const osl_matrix *w, const osl_acts *a, const osl_out *out,
         for (int32_t start = 0; start < a->tokens; start += 2 * m) {
             const part p = take(start, a->tokens, m);
             const uint8_t *x = (const uint8_t *)a->values + p.token * stride;
+            const fetch next = fetch_next(w0 + 2 * bytes, bytes, start / (2 * m), parts);
             _Alignas(64) osl_tile tile[2 * TILE];
             if (p.second) {
-                multiply_bf16(w0, w1, x, x + p.second * stride, stride, steps);
+                multiply_bf16(w0, w1, x, x + p.second * stride, stride, steps, next);
                 store(tile, p.second);
             } else {
-                multiply_bf16_one(w0, w1, x, stride, steps);
+                multiply_bf16_one(w0, w1, x, stride, steps, next);
                 store(tile, m);
                 for (int32_t t = 0; t < m; t++)
                     for (int b = 0; b < OSL_PAIR; b++)

@@ -35,9 +35,14 @@ enum {
 // Products of some tokens with a pair of row blocks: [token][row].
 typedef float osl_tile[OSL_PAIR];
 
+// Parts of at most `most`.
+OSL_INLINE int32_t osl_parts(int32_t count, int32_t most) {
+    return (count + most - 1) / most;
+}
+
 // Columns with the padding that the packed weights have.
 OSL_INLINE int32_t osl_padded(int32_t cols, int32_t unit) {
-    return (cols + unit - 1) / unit * unit;
+    return osl_parts(cols, unit) * unit;
 }
 
 // Groups of activations in a row, and columns in a group of them.
@@ -46,14 +51,13 @@ OSL_INLINE int32_t osl_group_cols(const osl_acts *a) {
 }
 
 OSL_INLINE int32_t osl_groups(const osl_acts *a) {
-    return (a->cols + a->group - 1) / a->group;
+    return osl_parts(a->cols, a->group);
 }
 
 // Tokens that are computed at once when `tokens` are to be cut into equal parts of at most `most`.
 // The last part starts early enough to be whole, and what it repeats is thrown away.
 OSL_INLINE int32_t osl_part(int32_t tokens, int32_t most) {
-    int32_t parts = (tokens + most - 1) / most;
-    return (tokens + parts - 1) / parts;
+    return osl_parts(tokens, osl_parts(tokens, most));
 }
 
 // Four activations, or two in bf16, for all 16 rows.
