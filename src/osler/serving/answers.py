@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ from osler.serving.meters import Meters
 from osler.serving.replies import Form, Reply, sse
 from osler.serving.served import Served, Work
 from osler.serving.settings import ServerSettings
+
+Begun = tuple[Job, list[Work]]
 
 HEARTBEAT_S = 15.0  # proxies close a connection that is silent for a minute
 
@@ -79,19 +81,20 @@ class AnswerEndpoint:
             await unless_hung_up(receive, self._answer(body, entry, request, send))
 
     async def _answer(self, body: bytes, entry: Entry, request: Request, send: Send) -> None:
-        kitchen = self._kitchen
-        loop = asyncio.get_running_loop()
-        job = await loop.run_in_executor(kitchen.readers, self._read, body, entry.hold)
-        entry.take_answers(len(job.choices) - 1)
+        begun = self._kitchen.readers.submit(self._begin, body, entry)
+        try:
+            job, works = await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(_call_off)
+            raise
         reply = Reply(
             self._form,
             request_id=request.state.request_id,
             choices=len(job.choices),
             prompts=job.prompts,
-            model=kitchen.served.name,
-            notice=kitchen.served.notice,
+            model=self._kitchen.served.name,
+            notice=self._kitchen.served.notice,
         )
-        works = self._submit(job)
         if job.stream:
             await _send_stream(send, self._chunks(job, works, reply))
             return
@@ -101,24 +104,24 @@ class AnswerEndpoint:
                     reply.take(*event)
         await JSONResponse(reply.whole())(request.scope, request.receive, send)
 
-    def _submit(self, job: Job) -> list[Work]:
-        """Give all choices to the engine, or none."""
+    def _begin(self, body: bytes, entry: Entry) -> Begun:
+        """Read a request and hand its answers in, all or none; in a thread, as it is work."""
+        job = self._read(body, entry.hold)
+        entry.take_answers(len(job.choices) - 1)
+        served, settings = self._kitchen.served, self._kitchen.settings
         works: list[Work] = []
         try:
             for prompt, params in job.choices:
                 works.append(
-                    self._kitchen.served.engine.submit(
-                        prompt,
-                        params,
-                        tenant=job.tenant,
-                        deadline_s=self._kitchen.settings.timeout_s,
+                    served.engine.submit(
+                        prompt, params, tenant=job.tenant, deadline_s=settings.timeout_s
                     )
                 )
         except OslerError:
             for work in works:
                 work.cancel()
             raise
-        return works
+        return job, works
 
     async def _chunks(
         self, job: Job, works: list[Work], reply: Reply
@@ -154,6 +157,13 @@ class AnswerEndpoint:
                         if event[1].finish_reason == "cancelled":
                             raise GenerationCancelledError("the engine stopped before the end")
                 yield event
+
+
+def _call_off(begun: Future[Begun]) -> None:
+    """For whom nobody waits any more."""
+    if not begun.cancelled() and begun.exception() is None:
+        for work in begun.result()[1]:
+            work.cancel()
 
 
 async def _send_stream(send: Send, chunks: AsyncGenerator[bytes, None]) -> None:

@@ -49,7 +49,9 @@ async def events(
         ended = 0
         while ended < len(works):
             try:
-                event = await asyncio.wait_for(came.get(), heartbeat_s)
+                # Not `wait_for`: in Python 3.11 that loses a cancellation that meets a result.
+                async with asyncio.timeout(heartbeat_s):
+                    event = await came.get()
             except TimeoutError:
                 yield None
                 continue

@@ -1,5 +1,6 @@
 """What a client is told when a request fails: OpenAI's error form, the reason and no more."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from osler.errors import GenerationCancelledError, InputError, OslerError, Queue
 
 RETRY_AFTER_S = 2
 
+_FIELD = re.compile("(?!str$|int$)[a-z_]+|[0-9]+")
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -58,12 +60,16 @@ def from_osler(error: OslerError) -> ApiError:
 
 def from_validation(error: ValidationError) -> ApiError:
     """The refusal of a body of another form; says where, and never what stood there."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
-    # Of a choice between forms, pydantic names the form as well, as in "content.list[...].0".
-    where = ".".join(str(step) for step in first["loc"] if str(step).replace("_", "").isalnum())
-    return ApiError(400, f"{where or 'body'}: {first['msg']}", param=where or None)
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # Of a choice between forms, the complaint that goes deepest is about the form that was meant.
+    deepest = max(found, key=lambda one: len(one["loc"]))
+    if deepest["type"] == "json_invalid":
+        reason = deepest["msg"].removeprefix("Invalid JSON: ")
+        return ApiError(400, f"the body is not JSON: {reason}")
+    # The form's name is among the steps as well, as in "content.list[ContentPart].0".
+    steps = [str(step) for step in deepest["loc"] if _FIELD.fullmatch(str(step))]
+    where = ".".join(steps)
+    return ApiError(400, f"{where or 'body'}: {deepest['msg']}", param=where or None)
 
 
 def error_object(error: HTTPException) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from osler.errors import GenerationCancelledError
 from osler.serving.failure import ApiError, busy
 from osler.serving.settings import ServerSettings
 
@@ -62,8 +63,6 @@ class Gate:
             ApiError: 429, more than there is room for; 413, more than there will ever be.
         """
         with self._lock:
-            if answers > self._settings.max_requests:
-                raise ApiError(400, f"this server makes {self._settings.max_requests} at a time")
             if answers > 0 and self.answers + answers > self._settings.max_requests:
                 raise busy(f"{self.answers} answers are in the making; try again later")
             most = self._settings.max_held_bytes
@@ -76,10 +75,12 @@ class Gate:
 
 
 class Entry:
-    """What one request has taken of a `Gate`."""
+    """What one request has taken of a `Gate`; used by the event loop and by one thread."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._lock = threading.Lock()
+        self._has_left = False
         self._answers = 0
         self._held_bytes = 0
 
@@ -88,20 +89,29 @@ class Entry:
 
         Raises:
             ApiError: as `Gate.change`.
+            GenerationCancelledError: the request is over.
         """
-        self._gate.change(count, 0)
-        self._answers += count
+        self._take(count, 0)
 
     def hold(self, count_bytes: int) -> None:
-        """Hold more bytes, or fewer where negative.
+        """Hold more bytes.
 
         Raises:
             ApiError: as `Gate.change`.
+            GenerationCancelledError: the request is over.
         """
-        self._gate.change(0, count_bytes)
-        self._held_bytes += count_bytes
+        self._take(0, count_bytes)
 
     def leave(self) -> None:
-        """Give everything back."""
-        self._gate.change(-self._answers, -self._held_bytes)
-        self._answers = self._held_bytes = 0
+        """Give everything back, and take nothing more."""
+        with self._lock:
+            self._has_left = True
+            self._gate.change(-self._answers, -self._held_bytes)
+
+    def _take(self, answers: int, held_bytes: int) -> None:
+        with self._lock:
+            if self._has_left:  # a thread was still busy when the client left
+                raise GenerationCancelledError("the client left")
+            self._gate.change(answers, held_bytes)
+            self._answers += answers
+            self._held_bytes += held_bytes

@@ -45,6 +45,7 @@ class Intake:
     def __init__(self, served: Served, settings: ServerSettings) -> None:
         self._served = served
         self._max_new_tokens = settings.max_new_tokens
+        self._max_choices = min(MAX_CHOICES, settings.max_requests)
 
     def chat(self, data: bytes, hold: Hold) -> Job:
         """Read the body of `/v1/chat/completions`.
@@ -70,7 +71,7 @@ class Intake:
         if body.top_logprobs and not body.logprobs:
             raise PromptError("top_logprobs needs logprobs to be true")
         params = self._params(body, body.max_completion_tokens, logprobs=logprobs, **constraint)
-        return _job(body, [self._served.processor(messages)], params)
+        return self._job(body, [self._served.processor(messages)], params)
 
     def completion(self, data: bytes, hold: Hold) -> Job:
         """Read the body of `/v1/completions`: prompts as they are, without a template.
@@ -85,7 +86,9 @@ class Intake:
         body = CompletionBody.model_validate_json(data)
         self._check(body)
         params = self._params(body, None, logprobs=body.logprobs)
-        return _job(body, [Prompt(ids=ids, text=text) for ids, text in self._raw(body)], params)
+        return self._job(
+            body, [Prompt(ids=ids, text=text) for ids, text in self._raw(body)], params
+        )
 
     def _check(self, body: Sampled) -> None:
         check_model(body.model, self._served.name)
@@ -128,6 +131,24 @@ class Intake:
         asked = {name: value for name, value in asked.items() if value is not None}
         return SamplingParams(max_new_tokens=min(max_new_tokens, self._max_new_tokens), **asked)
 
+    def _job(self, body: Sampled, prompts: list[Prompt], params: SamplingParams) -> Job:
+        count = body.n or 1
+        if count * len(prompts) > self._max_choices:
+            raise PromptError(f"more than {self._max_choices} answers in one request")
+        # Each choice has random numbers of its own, and the first those of a request for one.
+        seeded = [
+            params if params.seed is None else replace(params, seed=(params.seed + number) % 2**63)
+            for number in range(count)
+        ]
+        options = body.stream_options
+        return Job(
+            choices=tuple((prompt, one) for prompt in prompts for one in seeded),
+            tenant=body.user or "",
+            stream=bool(body.stream),
+            include_usage=bool(options and options.include_usage),
+            prompts=len(prompts),
+        )
+
 
 def check_model(asked: str, served: str | None) -> None:
     """Refuse a request for another model.
@@ -142,25 +163,6 @@ def check_model(asked: str, served: str | None) -> None:
             code="model_not_found",
             param="model",
         )
-
-
-def _job(body: Sampled, prompts: list[Prompt], params: SamplingParams) -> Job:
-    count = body.n or 1
-    if count * len(prompts) > MAX_CHOICES:
-        raise PromptError(f"more than {MAX_CHOICES} answers in one request")
-    # Each choice has random numbers of its own, and the first those of a request for one.
-    seeded = [
-        params if params.seed is None else replace(params, seed=(params.seed + number) % 2**63)
-        for number in range(count)
-    ]
-    options = body.stream_options
-    return Job(
-        choices=tuple((prompt, one) for prompt in prompts for one in seeded),
-        tenant=body.user or "",
-        stream=bool(body.stream),
-        include_usage=bool(options and options.include_usage),
-        prompts=len(prompts),
-    )
 
 
 def _message(message: ChatMessage, where: str) -> dict[str, Any]:

@@ -24,6 +24,10 @@ class Work(Protocol):
 class Engine(Protocol):
     """What makes answers; `osler.inference.engine.Engine` is one."""
 
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens of a prompt and its answer together."""
+
     def submit(
         self,
         prompt: Prompt,
@@ -77,7 +81,7 @@ class Served:
                 "object": "model",
                 "created": created,
                 "owned_by": "osler",
-                "max_model_len": config.text_config.max_position_embeddings,
+                "max_model_len": self.engine.context_tokens,
                 "osler_notice": self.notice,
                 "osler_version": config.medgemma_version,
                 "osler_image_size_px": self.image_size_px,

@@ -1,6 +1,7 @@
 """A process that serves: from the first connection to the last answer."""
 
 import asyncio
+import copy
 import logging
 import os
 import signal
@@ -37,6 +38,9 @@ class Server(uvicorn.Server):
         served: the models.
         settings: where to listen and how much to take on.
 
+    Attributes:
+        url: where it listens.
+
     Raises:
         ServerSettingsError: the address cannot be listened on.
     """
@@ -53,17 +57,16 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(_GRACE_S),
         )
         super().__init__(config)
+        # Its lines have whole addresses, and so what a client wrote there.
+        logging.getLogger("uvicorn.access").disabled = True
         self._socket = _listening_socket(settings.host, settings.port)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
         host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def serve_until_told(self, on_ready: Callable[[], object] = lambda: None) -> None:
         """Serve, and return when a signal or `drain` came and all answers have ended."""
@@ -133,6 +136,12 @@ def _listening_socket(host: str, port: int) -> socket.socket:
 
 class _PlaceOnly(logging.Formatter):
     """Writes of an exception what it was and where: its words may be a patient's."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and one for the exception."""
+        record = copy.copy(record)
+        record.exc_text = None  # what another formatter has made of it
+        return super().format(record)
 
     def formatException(
         self,
