@@ -1,7 +1,6 @@
 """Decides what one step reads: a token of every answer, and as much of the prompts as fits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
@@ -24,31 +23,27 @@ IMAGES_AT_ONCE = 4
 WORTH_WAITING = PAGE_TOKENS // 2
 
 
-@dataclass(frozen=True, eq=False)
 class Work:
-    """New positions of one sequence.
+    """New positions of one sequence; what it says stays, whatever becomes of the sequence.
 
     Attributes:
         sequence: whose.
-        end: the position behind the last that is known, from `sequence.read` on.
+        end: the position behind the last that is known.
         drafts: guessed tokens behind it.
         forced: the drafts are what a constraint demands, not what was looked up.
+        tokens: positions that are read.
+        scores: positions whose scores are wanted.
     """
 
-    sequence: Sequence
-    end: int
-    drafts: list[int]
-    forced: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """Positions that are read."""
-        return self.end - self.sequence.read + len(self.drafts)
-
-    @property
-    def scores(self) -> int:
-        """Positions whose scores are wanted."""
-        return 1 + len(self.drafts) if self.end == len(self.sequence.answer.ids) else 0
+    def __init__(
+        self, sequence: Sequence, end: int, drafts: list[int] | None = None, *, forced: bool = False
+    ) -> None:
+        self.sequence = sequence
+        self.end = end
+        self.drafts = drafts or []
+        self.forced = forced
+        self.tokens = end - sequence.read + len(self.drafts)
+        self.scores = 1 + len(self.drafts) if end == len(sequence.answer.ids) else 0
 
     def chunk(self) -> Chunk:
         """What the runner is told."""
@@ -149,7 +144,7 @@ class Scheduler:
         for sequence in prompts:
             end = self._end(sequence, left, first=sequence is prompts[0])
             if sequence in self.running and end > sequence.read:
-                works += self._reserved(Work(sequence, end, []))
+                works += self._reserved(Work(sequence, end))
                 left -= end - sequence.read
         return [work for work in works if work.sequence in self.running]
 
