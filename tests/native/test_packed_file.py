@@ -13,6 +13,7 @@ import pytest
 from osler.errors import CheckpointError, CorruptFileError
 from osler.native.checksum import Checksum
 from osler.native.formats import FORMATS, GROUPS, Matrix, has_row_scale, packed_bytes, padded_rows
+from osler.native.library import library
 from osler.native.packed_file import PackedFile, write_packed
 
 START = struct.Struct("<8sIIQQ")
@@ -263,3 +264,12 @@ def test_a_checksum_knows_order_and_length() -> None:
     assert Checksum().update(longer).hexdigest() != digest
     with pytest.raises(ValueError, match="whole lines"):
         Checksum().update(data).update(data)
+
+
+def test_the_checksum_of_the_library_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    if library() is None:
+        pytest.skip("no native library")
+    data = np.random.default_rng(0).integers(0, 256, 64 * 5000 + 3, dtype=np.uint8)
+    native = Checksum().update(data).hexdigest()
+    monkeypatch.setattr("osler.native.checksum.library", lambda: None)
+    assert Checksum().update(data).hexdigest() == native

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from osler.errors import CheckpointError, MissingKeyError, ShapeMismatchError, UnusedKeyError
+from osler.models.config import MedGemmaConfig, MedSiglipConfig
 from osler.models.hf_config import (
     CONFIG_FILE,
     medgemma_json,
@@ -47,6 +48,7 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _EMBEDDING = "language_model.embed_tokens.weight"
 
 Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config")
 
 
 def load_medgemma(
@@ -71,9 +73,7 @@ def load_medgemma(
         CheckpointError: the configuration or a type of weights is not one that Osler computes.
     """
     folder = Path(folder)
-    config = read_medgemma_config(folder)
-    with torch.device("meta"), _Uninitialised():
-        model = MedGemma(config)
+    model = _on_meta(MedGemma, read_medgemma_config(folder))
     return _load(model, folder, MEDGEMMA_LAYOUTS, dtype, torch.device(device))
 
 
@@ -82,10 +82,30 @@ def load_medsiglip(
 ) -> MedSiglip:
     """Load a MedSigLIP, or any SigLIP, from a folder; arguments and errors as `load_medgemma`."""
     folder = Path(folder)
-    config = read_medsiglip_config(folder)
-    with torch.device("meta"), _Uninitialised():
-        model = MedSiglip(config)
+    model = _on_meta(MedSiglip, read_medsiglip_config(folder))
     return _load(model, folder, (MEDSIGLIP,), dtype, torch.device(device))
+
+
+def open_medgemma(folder: str | Path) -> tuple[MedGemmaConfig, dict[str, StoredTensor]]:
+    """Open a MedGemma without making a model of it.
+
+    Returns:
+        Its sizes, and its tensors under the names of `MedGemma`, all there and of the right shape;
+        each is mapped from its file when read.
+
+    Raises:
+        CheckpointError: as `load_medgemma`.
+    """
+    folder = Path(folder)
+    config = read_medgemma_config(folder)
+    return config, _open(_on_meta(MedGemma, config), folder, MEDGEMMA_LAYOUTS)
+
+
+def open_medsiglip(folder: str | Path) -> tuple[MedSiglipConfig, dict[str, StoredTensor]]:
+    """Open a MedSigLIP without making a model of it; result and errors as `open_medgemma`."""
+    folder = Path(folder)
+    config = read_medsiglip_config(folder)
+    return config, _open(_on_meta(MedSiglip, config), folder, (MEDSIGLIP,))
 
 
 def save_medgemma(
@@ -144,16 +164,30 @@ def _load(
     device: torch.device,
 ) -> Model:
     """Fill a model that was built on the meta device."""
+    stored = _open(model, folder, layouts)
+    dtype = dtype or _only_dtype(folder, stored)
+    tensors = {key: tensor.read().to(device, dtype) for key, tensor in stored.items()}
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def _on_meta(kind: Callable[[Config], Model], config: Config) -> Model:
+    """A model without memory."""
+    with torch.device("meta"), _Uninitialised():
+        return kind(config)
+
+
+def _open(
+    model: nn.Module, folder: Path, layouts: Collection[KeyLayout]
+) -> dict[str, StoredTensor]:
+    """The tensors of a folder under the model's keys, compared with what it wants."""
     wanted = model.state_dict()
     stored = open_weights(folder)
     layout = closest(layouts, wanted, stored)
     _compare(folder, layout, wanted, stored)
-    dtype = dtype or _only_dtype(folder, stored)
-    tensors = {key: stored[layout.in_file(key)].read().to(device, dtype) for key in wanted}
     if layout.head in stored:
         _compare_head(stored[layout.head], stored[layout.in_file(_EMBEDDING)])
-    model.load_state_dict(tensors, assign=True)
-    return model.eval()
+    return {key: stored[layout.in_file(key)] for key in wanted}
 
 
 def _compare(

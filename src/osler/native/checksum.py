@@ -7,10 +7,13 @@ Source: J. Fletcher, An arithmetic checksum for serial transmissions (1982), wit
 without a modulus, as file systems use it.
 """
 
+import ctypes
 import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
+
+from osler.native.library import library
 
 _LANES = 8
 _LINE_BYTES = 8 * _LANES
@@ -51,6 +54,15 @@ class Checksum:
         ).hexdigest()[:32]
 
     def _add(self, lines: NDArray[np.uint8]) -> None:
+        native = library()
+        if native is None:
+            self._add_in_numpy(lines)
+            return
+        address = ctypes.c_void_p
+        add = native.function("osl_checksum", None, address, address, ctypes.c_int64)
+        add(self._sums.ctypes.data, lines.ctypes.data, len(lines) // _LINE_BYTES)
+
+    def _add_in_numpy(self, lines: NDArray[np.uint8]) -> None:
         words = lines.view("<u8").reshape(-1, _LANES)
         first, second = self._sums
         for start in range(0, len(words), _CHUNK_LINES):

@@ -1,0 +1,220 @@
+"""Weights to int4, each scale chosen by the error that it leaves.
+
+int4 is row_scale * multiplier * value, with a multiplier of 1 to 16 for each group of 32 columns
+and values of -8 to 7. A row's scale is the one under which its groups, each with its own best
+multiplier, leave the least error. Rounding then goes through the columns in order and moves the
+error of each into the columns that are still to come, as far as the inputs of the two move
+together. That needs the second moments of the inputs, which `calibration.py` collects; without
+them all inputs count the same, and rounding is to the nearest.
+
+Moments are kept within units of 256 columns. That is most of the gain at a small part of the cost:
+units are independent, so they are rounded side by side.
+
+Shapes: R rows, C columns, U units, I columns of a unit, G groups, K columns of a group.
+
+Source: the rounding is GPTQ (arXiv 2210.17323), its order of columns the natural one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+UNIT = 256
+GROUP = 32
+
+_MULTIPLIERS = 16
+# Group scales tried, relative to the one under which the largest value is just not cut off.
+_RELATIVE = torch.logspace(-0.24, 0.06, 12, dtype=torch.float64).tolist()
+# Row scales tried, relative to the one that gives the widest group a multiplier of 16.
+_ROW_SCALES = torch.logspace(-0.35, 0.06, 28, dtype=torch.float64).tolist()
+_MULTIPLIERS_TRIED = 5
+# Of the mean moment, added to all: the text that they were measured on is short.
+_DAMPING = 0.3
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int4:
+    """Weights as row_scale * multiplier * value.
+
+    Attributes:
+        value_RC: int8, -8 to 7; C is padded to whole units.
+        multiplier_RG: uint8, 1 to 16.
+        row_scale_R: float32.
+    """
+
+    value_RC: Tensor
+    multiplier_RG: Tensor
+    row_scale_R: Tensor
+
+    def weight_RC(self) -> Tensor:
+        """What they stand for, float32."""
+        step_RC = self.multiplier_RG.float().repeat_interleave(GROUP, dim=1)
+        return self.value_RC * step_RC * self.row_scale_R[:, None]
+
+
+class Rounding:
+    """How the inputs of one matrix move together, prepared for rounding to int4."""
+
+    def __init__(self, moment_UII: Tensor) -> None:
+        """Invert the moments.
+
+        Args:
+            moment_UII: mean of the products of every two inputs of a unit, float (U, 256, 256).
+        """
+        damped = moment_UII.double()
+        mean_U = damped.diagonal(dim1=1, dim2=2).mean(dim=1)
+        floor_U = _DAMPING * mean_U.clamp(min=max(float(mean_U.max()) * 1e-6, _TINY))
+        damped = damped + torch.eye(UNIT, dtype=torch.float64) * floor_U[:, None, None]
+        self.importance_C = damped.diagonal(dim1=1, dim2=2).flatten().float()
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+        # Row i of the factor: what an error of 1 in column i asks of the columns after it.
+        self.factor_UII = torch.linalg.cholesky(inverse, upper=True).float()
+
+    @classmethod
+    def plain(cls, cols: int) -> "Rounding":
+        """Inputs that all count the same and do not move together."""
+        return cls(torch.eye(UNIT).expand(-(-cols // UNIT), UNIT, UNIT))
+
+
+def quantize_int4(weight_RC: Tensor, rounding: Rounding) -> Int4:
+    """Choose the scales of some rows, and round them.
+
+    Args:
+        weight_RC: float32, any number of rows and columns.
+        rounding: of the matrix.
+    """
+    rows, cols = weight_RC.shape
+    padded = torch.nn.functional.pad(weight_RC, (0, -cols % UNIT))
+    # Values reach to -8 but only to 7: the side that reaches further gets the longer end.
+    sign_R = torch.where(_reach(padded) > 0, -1.0, 1.0)
+    padded = padded * sign_R[:, None]
+    row_scale_R = _row_scale(padded, rounding.importance_C)
+    # Columns first, so that each step works on memory that lies together.
+    x_UIR = padded.T.reshape(-1, UNIT, rows).contiguous()
+    value_UIR, multiplier_UGR = _round(x_UIR, row_scale_R, rounding.factor_UII)
+    return Int4(
+        value_RC=value_UIR.flatten(0, 1).T.contiguous(),
+        multiplier_RG=multiplier_UGR.flatten(0, 1).T.contiguous(),
+        row_scale_R=row_scale_R * sign_R,
+    )
+
+
+def round_q4_0(weight_RC: Tensor) -> Tensor:
+    """What GGUF's Q4_0 makes of weights: the largest of each 32 becomes -8, the scale is fp16.
+
+    Args:
+        weight_RC: float32, columns a multiple of 32.
+
+    Source: the format that llama.cpp writes; the measure that ours is compared with.
+    """
+    x = weight_RC.reshape(-1, GROUP)
+    largest = x.gather(1, x.abs().argmax(dim=1, keepdim=True))
+    scale = largest / -8
+    inverse = torch.where(scale == 0, 0.0, 1 / scale)
+    value = (x * inverse + 8.5).floor().clamp_(0, 15) - 8
+    return (value * scale.half().float()).view_as(weight_RC)
+
+
+def _reach(weight_RC: Tensor) -> Tensor:
+    """Above 0 where the groups of a row reach further to the positive side, taken together."""
+    x_RGK = weight_RC.unflatten(1, (-1, GROUP))
+    return (x_RGK.amax(dim=2) + x_RGK.amin(dim=2)).sum(dim=1)
+
+
+def _round_error(x: Tensor, step: Tensor) -> Tensor:
+    """Squared error of rounding each weight to a multiple of a step."""
+    return (x / step).round_().clamp_(-8, 7).mul_(step).sub_(x).square_()
+
+
+def _row_scale(x_RC: Tensor, importance_C: Tensor) -> Tensor:
+    """The row scale of least error, each group having the multiplier that suits it best.
+
+    The error of a group is tabulated over its own scale, which asks for the weights once an entry;
+    trying a row scale then only looks up what its multipliers cost.
+    """
+    x_RGK = x_RC.unflatten(1, (-1, GROUP))
+    importance_GK = importance_C.view(-1, GROUP)
+    full_RG = x_RGK.abs().amax(dim=2).clamp(min=_TINY) / 8
+    error_TRG = torch.stack(
+        [
+            _round_error(x_RGK, (full_RG * relative)[:, :, None]).mul_(importance_GK).sum(dim=2)
+            for relative in _RELATIVE
+        ]
+    )
+    wanted_RG = full_RG * torch.tensor(_RELATIVE)[error_TRG.argmin(dim=0)]
+    widest_R = wanted_RG.amax(dim=1) / _MULTIPLIERS
+    best_R = torch.full_like(widest_R, torch.inf)
+    scale_R = widest_R
+    for factor in _ROW_SCALES:
+        tried_R = widest_R * factor
+        exact_RG = wanted_RG / tried_R[:, None]
+        error_R = torch.minimum(
+            _looked_up(error_TRG, exact_RG.floor().clamp_(1, 16) * tried_R[:, None] / full_RG),
+            _looked_up(error_TRG, exact_RG.ceil().clamp_(1, 16) * tried_R[:, None] / full_RG),
+        ).sum(dim=1)
+        scale_R = torch.where(error_R < best_R, tried_R, scale_R)
+        best_R = torch.minimum(best_R, error_R)
+    return scale_R
+
+
+def _looked_up(error_TRG: Tensor, relative_RG: Tensor) -> Tensor:
+    """The error at some relative scale, between two entries of the table or beyond its ends."""
+    low, high = _RELATIVE[0], _RELATIVE[-1]
+    steps = len(_RELATIVE) - 1
+    ratio = torch.tensor(high / low).log() / steps
+    place = (relative_RG / low).log() / ratio
+    index = place.floor().clamp_(0, steps - 1)
+    part = (place - index).clamp_(0, 1)
+    index_1RG = index.long()[None]
+    below = error_TRG.gather(0, index_1RG)[0]
+    above = error_TRG.gather(0, index_1RG + 1)[0]
+    error = below + part * (above - below)
+    # A coarser step costs its square; a finer one cuts values off, which costs more.
+    coarser = (relative_RG / high).clamp(min=1)
+    finer = (low / relative_RG).clamp(min=1)
+    return error * coarser.square() * finer.pow(6)
+
+
+def _round(x_UIR: Tensor, row_scale_R: Tensor, factor_UII: Tensor) -> tuple[Tensor, Tensor]:
+    """Values int8 (U, I, R) and multipliers uint8 (U, G, R); `x_UIR` is used up."""
+    units, _, rows = x_UIR.shape
+    value_UIR = torch.empty(x_UIR.shape, dtype=torch.int8)
+    multiplier_UGR = torch.empty((units, UNIT // GROUP, rows), dtype=torch.uint8)
+    pivot_UI = factor_UII.diagonal(dim1=1, dim2=2)
+    for group in range(UNIT // GROUP):
+        first, last = group * GROUP, (group + 1) * GROUP
+        x_UKR = x_UIR[:, first:last]
+        importance_UK = pivot_UI[:, first:last].pow(-2)
+        multiplier_UR = _multiplier(x_UKR, row_scale_R, importance_UK)
+        multiplier_UGR[:, group] = multiplier_UR.to(torch.uint8)
+        step_UR = multiplier_UR * row_scale_R
+        error_UKR = torch.empty_like(x_UKR)
+        for k in range(GROUP):
+            x_UR = x_UKR[:, k]
+            rounded_UR = (x_UR / step_UR).round_().clamp_(-8, 7)
+            value_UIR[:, first + k] = rounded_UR.to(torch.int8)
+            error_UR = (x_UR - rounded_UR * step_UR).div_(pivot_UI[:, first + k, None])
+            error_UKR[:, k] = error_UR
+            onward_UK = factor_UII[:, first + k, first + k + 1 : last]
+            x_UKR[:, k + 1 :].sub_(onward_UK[:, :, None] * error_UR[:, None])
+        onward_UKI = factor_UII[:, first:last, last:]
+        x_UIR[:, last:].baddbmm_(onward_UKI.transpose(1, 2), error_UKR, alpha=-1)
+    return value_UIR, multiplier_UGR
+
+
+def _multiplier(x_UKR: Tensor, row_scale_R: Tensor, importance_UK: Tensor) -> Tensor:
+    """The multiplier of least error for one group of each row, float32 (U, R)."""
+    reach_UR = torch.maximum(x_UKR.amax(dim=1) / 7, x_UKR.amin(dim=1) / -8)
+    # Here nothing is cut off; a step further up can only be coarser.
+    most_UR = (reach_UR / row_scale_R).ceil_().clamp_(1, _MULTIPLIERS)
+    best_UR = torch.full_like(most_UR, torch.inf)
+    multiplier_UR = most_UR
+    for down in range(_MULTIPLIERS_TRIED):
+        tried_UR = (most_UR - down).clamp_(min=1)
+        error_UKR = _round_error(x_UKR, (tried_UR * row_scale_R)[:, None])
+        error_UR = torch.einsum("ukr,uk->ur", error_UKR, importance_UK)
+        multiplier_UR = torch.where(error_UR < best_UR, tried_UR, multiplier_UR)
+        best_UR = torch.minimum(best_UR, error_UR)
+    return multiplier_UR
