@@ -3,9 +3,9 @@
     python bench/linear.py
 
 prints one line of JSON: for each table of kernels that this processor has, each format, the shapes
-of the 4B and of the image encoder, and 1 to 512 tokens, what a layer reaches beside what the machine
-can do (see probe.py) just before and after. Weights are random and come from memory, not from a
-cache, as they do when a model is run. Every table has a process of its own.
+of the 4B and of the image encoder, and 1 to 512 tokens, what a layer reaches beside what the
+machine can do (see probe.py) just before and after. Weights are random and come from memory, not
+from a cache, as they do when a model is run. Every table has a process of its own.
 
 Shape suffixes: T tokens, C columns (inputs), R rows (outputs).
 """
@@ -170,7 +170,10 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 before = probe.read_gbs(memory)
                 seconds = median_seconds(layer, arguments.seconds)
                 read_gbs = (before + probe.read_gbs(memory)) / 2
-                gbs, gops = size / seconds / 1e9, 2 * shape.rows * shape.cols * tokens / seconds / 1e9
+                gbs, gops = (
+                    size / seconds / 1e9,
+                    2 * shape.rows * shape.cols * tokens / seconds / 1e9,
+                )
                 rows.append(
                     {
                         "kernels": native.kernels,
@@ -180,16 +183,16 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                         "cols": shape.cols,
                         "tokens": tokens,
                         "ms": round(seconds * 1e3, 3),
-                        "gbs": round(gbs, 1),
-                        "read_gbs": round(read_gbs, 1),
+                        "gbs": round(gbs, 3),
+                        "read_gbs": round(read_gbs, 3),
                         "of_read": round(gbs / read_gbs, 3),
-                        "gops": round(gops),
+                        "gops": round(gops, 3),
                         "peak_gops": peak and round(peak),
                         "of_peak": peak and round(gops / peak, 3),
                     }
                 )
                 if arguments.verbose:
-                    print(json.dumps(rows[-1]), file=sys.stderr)
+                    sys.stderr.write(json.dumps(rows[-1]) + "\n")
     return rows
 
 
@@ -212,7 +215,7 @@ def main() -> None:
     """Run each table in a process of its own, and print all."""
     arguments = parse()
     if arguments.one:
-        print(json.dumps(measure(arguments)))
+        sys.stdout.write(json.dumps(measure(arguments)) + "\n")
         return
     rows: list[dict[str, Any]] = []
     for table in arguments.tables:
@@ -225,7 +228,7 @@ def main() -> None:
         if there.returncode == 0:
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
             rows += json.loads(done.stdout)
-    print(json.dumps(rows))
+    sys.stdout.write(json.dumps(rows) + "\n")
 
 
 if __name__ == "__main__":

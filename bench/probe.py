@@ -55,14 +55,13 @@ class Probe:
         Returns:
             The best of some runs, or None where nobody wrote a probe.
         """
-        name, steps, best = f"{kernels} {kind}".encode(), 1000, 0.0
-        if not self._library.probe_peak(name, 1):
+        name, steps, best, peak = f"{kernels} {kind}".encode(), 1000, 0.0, self._library.probe_peak
+        if not peak(name, 1):
             return None
         end = time.perf_counter() + self._seconds
         while time.perf_counter() < end:
             start = time.perf_counter()
-            peak = self._library.probe_peak
-            done = sum(self._pool.map(lambda _: peak(name, steps), range(self._threads)))
+            done = sum(self._pool.map(peak, [name] * self._threads, [steps] * self._threads))
             passed = time.perf_counter() - start
             best = max(best, done / passed / 1e9)
             if passed < self._seconds / 10:
