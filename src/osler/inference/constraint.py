@@ -130,7 +130,7 @@ class _Vocabulary:
 
 def _schema_grammar(schema: object) -> str:
     try:
-        text = schema if isinstance(schema, str) else json.dumps(schema)
+        text = json.dumps(json.loads(schema) if isinstance(schema, str) else schema)
         return llguidance.LLMatcher.grammar_from_json_schema(text)
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
