@@ -52,9 +52,8 @@ def test_what_goes_in_comes_out(packed: Path) -> None:
         assert found.group == GROUPS[format]
         assert np.array_equal(found.data, wanted.data)
         assert found.data.ctypes.data % 64 == 0
-        if wanted.row_scale is None:
-            assert found.row_scale is None
-        else:
+        assert (found.row_scale is None) == (wanted.row_scale is None)
+        if found.row_scale is not None and wanted.row_scale is not None:
             assert np.array_equal(found.row_scale, wanted.row_scale)
             assert found.row_scale.ctypes.data % 64 == 0
     assert file.values("norm").tolist() == [0, 1, 2, 3, 4, 5, 6]

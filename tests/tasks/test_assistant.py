@@ -15,6 +15,7 @@ from osler.errors import (
     UnreadableFileError,
 )
 from osler.models.checkpoint import load_medgemma
+from osler.models.medgemma import MedGemma
 from osler.tasks.answer import NOT_A_DEVICE
 from osler.tasks.assistant import Assistant
 
@@ -128,6 +129,7 @@ def test_a_version_asked_for_wins(medgemma_folder: Path, tmp_path: Path) -> None
 
 def test_bfloat16_answers(medgemma_folder: Path, picture: Path) -> None:
     model = osler.load(medgemma_folder, dtype="bfloat16")
+    assert isinstance(model.model, MedGemma)
     assert model.model.language_model.embed_tokens.weight.dtype == torch.bfloat16
     assert len(model.ask(QUESTION, [picture], max_new_tokens=3).tokens) == 3
     assert model.logits([[2, 5]]).dtype == torch.float32

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osler.models.medsiglip import MedSiglip
+from osler.native.encoder import NativeMedSiglip
 from osler.preprocess.encoder_processor import EncoderProcessor
 from osler.preprocess.sources import ImageSource
 
@@ -20,7 +21,7 @@ Progress = Callable[[int], object]
 
 
 def embed_images(
-    model: MedSiglip,
+    model: MedSiglip | NativeMedSiglip,
     processor: EncoderProcessor,
     images: Sequence[ImageSource],
     *,
@@ -51,7 +52,7 @@ def embed_images(
 
 
 def embed_texts(
-    model: MedSiglip,
+    model: MedSiglip | NativeMedSiglip,
     processor: EncoderProcessor,
     texts: Sequence[str],
     *,
@@ -80,7 +81,7 @@ def embed_texts(
 
 @torch.inference_mode()
 def _in_batches(
-    model: MedSiglip,
+    model: MedSiglip | NativeMedSiglip,
     items: Sequence[Item],
     embed: Callable[[Sequence[Item]], Tensor],
     batch_size: int,

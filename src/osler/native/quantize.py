@@ -114,18 +114,21 @@ def round_q4_0(weight_RC: Tensor) -> Tensor:
     scale = largest / -8
     inverse = torch.where(scale == 0, 0.0, 1 / scale)
     value = (x * inverse + 8.5).floor().clamp_(0, 15) - 8
-    return (value * scale.half().float()).view_as(weight_RC)
+    rounded: Tensor = (value * scale.half().float()).view_as(weight_RC)
+    return rounded
 
 
 def _reach(weight_RC: Tensor) -> Tensor:
     """Above 0 where the groups of a row reach further to the positive side, taken together."""
     x_RGK = weight_RC.unflatten(1, (-1, GROUP))
-    return (x_RGK.amax(dim=2) + x_RGK.amin(dim=2)).sum(dim=1)
+    reach_R: Tensor = (x_RGK.amax(dim=2) + x_RGK.amin(dim=2)).sum(dim=1)
+    return reach_R
 
 
 def _round_error(x: Tensor, step: Tensor) -> Tensor:
     """Squared error of rounding each weight to a multiple of a step."""
-    return (x / step).round_().clamp_(-8, 7).mul_(step).sub_(x).square_()
+    error: Tensor = (x / step).round_().clamp_(-8, 7).mul_(step).sub_(x).square_()
+    return error
 
 
 def _row_scale(x_RC: Tensor, importance_C: Tensor) -> Tensor:
@@ -174,7 +177,8 @@ def _looked_up(error_TRG: Tensor, relative_RG: Tensor) -> Tensor:
     # A coarser step costs its square; a finer one cuts values off, which costs more.
     coarser = (relative_RG / high).clamp(min=1)
     finer = (low / relative_RG).clamp(min=1)
-    return error * coarser.square() * finer.pow(6)
+    weighted: Tensor = error * coarser.square() * finer.pow(6)
+    return weighted
 
 
 def _round(x_UIR: Tensor, row_scale_R: Tensor, factor_UII: Tensor) -> tuple[Tensor, Tensor]:

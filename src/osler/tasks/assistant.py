@@ -9,9 +9,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from osler.errors import PromptError
+from osler.errors import CheckpointError, PromptError
 from osler.inference.engine import Engine
 from osler.inference.generate import generate
+from osler.inference.native_model import NativeMedGemma
 from osler.inference.runner import TorchRunner
 from osler.inference.sampling import SamplingParams
 from osler.models.checkpoint import load_medgemma, save_medgemma
@@ -21,6 +22,8 @@ from osler.preprocess.processor import Processor, Prompt
 from osler.preprocess.squaring import Squaring
 from osler.tasks.chat_model import ChatModel, Events, Messages
 from osler.tasks.checkpoint_extras import carry_over, notice
+from osler.tasks.packed import load_packed_medgemma
+from osler.tasks.packed_folder import is_packed
 from osler.tasks.placement import torch_device, torch_dtype
 
 
@@ -28,13 +31,13 @@ class Assistant(ChatModel):
     """A MedGemma with its processor on this machine; made by `osler.load`.
 
     Attributes:
-        model: the weights.
+        model: the weights, in torch or packed.
         name: what it was loaded by.
         folder: where it was loaded from.
         notice: what its answers say about it.
     """
 
-    def __init__(self, model: MedGemma, *, name: str, folder: Path) -> None:
+    def __init__(self, model: MedGemma | NativeMedGemma, *, name: str, folder: Path) -> None:
         self.model = model
         self.name = name
         self.folder = folder
@@ -66,7 +69,9 @@ class Assistant(ChatModel):
         Raises:
             MemoryLimitError: the machine has too little free memory for keys and values.
         """
-        return Engine(TorchRunner(self.model), self.processor.tokenizer)
+        model = self.model
+        runner = TorchRunner(model) if isinstance(model, MedGemma) else model.runner()
+        return Engine(runner, self.processor.tokenizer)
 
     @torch.inference_mode()
     def logits(
@@ -89,17 +94,18 @@ class Assistant(ChatModel):
         Raises:
             ValueError: image tokens and images do not match in number.
         """
-        weight = self.model.language_model.embed_tokens.weight
-        pixels = None
+        device, dtype = torch.device("cpu"), torch.float32
+        score = self.model.logits if isinstance(self.model, NativeMedGemma) else self.model
+        if isinstance(self.model, MedGemma):
+            weight = self.model.language_model.embed_tokens.weight
+            device, dtype = weight.device, weight.dtype
+        pixels = mask = None
         if pixel_values is not None:
-            pixels = torch.as_tensor(pixel_values, dtype=weight.dtype, device=weight.device)
-        mask = None
+            pixels = torch.as_tensor(pixel_values, dtype=dtype, device=device)
         if attention_mask is not None:
-            mask = torch.as_tensor(attention_mask, device=weight.device)
-        logits_BLV: Tensor = self.model(
-            torch.as_tensor(input_ids, device=weight.device),
-            pixels_NCSS=pixels,
-            attention_mask_BL=mask,
+            mask = torch.as_tensor(attention_mask, device=device)
+        logits_BLV: Tensor = score(
+            torch.as_tensor(input_ids, device=device), pixels_NCSS=pixels, attention_mask_BL=mask
         )
         return logits_BLV
 
@@ -110,9 +116,14 @@ class Assistant(ChatModel):
             folder: created where it is not there; other files in it stay.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written, or the model is packed.
         """
         target = Path(folder)
+        if isinstance(self.model, NativeMedGemma):
+            raise CheckpointError(
+                f"{self.folder}: packed weights cannot be saved; copy the folder, or save the "
+                "checkpoint that it was made of"
+            )
         save_medgemma(self.model, target)
         carry_over(self.folder, target, self.notice)
 
@@ -137,7 +148,11 @@ def load_assistant(
     version: str | None = None,
 ) -> Assistant:
     """See `osler.load`."""
-    model = load_medgemma(folder, dtype=torch_dtype(dtype), device=torch_device(device))
+    model: MedGemma | NativeMedGemma
+    if is_packed(folder):
+        model = load_packed_medgemma(folder, device=device, dtype=dtype)
+    else:
+        model = load_medgemma(folder, dtype=torch_dtype(dtype), device=torch_device(device))
     if version is not None:
         try:
             model.config = replace(model.config, medgemma_version=version)

@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from osler.errors import PromptError
+from osler.errors import CheckpointError, PromptError
 from osler.inference import embed
 from osler.inference.embed import Progress
 from osler.models.checkpoint import load_medsiglip, save_medsiglip
 from osler.models.config import MedSiglipConfig
 from osler.models.medsiglip import MedSiglip
+from osler.native.encoder import NativeMedSiglip
 from osler.preprocess.encoder_processor import EncoderProcessor
 from osler.preprocess.sources import ImageSource, source_name
 from osler.tasks.answer import Classification
 from osler.tasks.checkpoint_extras import carry_over, notice
+from osler.tasks.packed import load_packed_medsiglip
+from osler.tasks.packed_folder import is_packed
 from osler.tasks.placement import torch_device, torch_dtype
 
 
@@ -29,13 +32,13 @@ class ImageTextEncoder:
     """A MedSigLIP with its processor; made by `osler.load_encoder`.
 
     Attributes:
-        model: the weights.
+        model: the weights, in torch or packed.
         name: what it was loaded by.
         folder: where it was loaded from.
         notice: what its results say about it.
     """
 
-    def __init__(self, model: MedSiglip, *, name: str, folder: Path) -> None:
+    def __init__(self, model: MedSiglip | NativeMedSiglip, *, name: str, folder: Path) -> None:
         self.model = model
         self.name = name
         self.folder = folder
@@ -140,9 +143,14 @@ class ImageTextEncoder:
         """Save a Hugging Face folder: weights, configuration, and the processor's own files.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written, or the model is packed.
         """
         target = Path(folder)
+        if isinstance(self.model, NativeMedSiglip):
+            raise CheckpointError(
+                f"{self.folder}: packed weights cannot be saved; copy the folder, or save the "
+                "checkpoint that it was made of"
+            )
         save_medsiglip(self.model, target)
         carry_over(self.folder, target, self.notice)
 
@@ -155,5 +163,9 @@ def load_image_text_encoder(
     dtype: torch.dtype | str | None = None,
 ) -> ImageTextEncoder:
     """See `osler.load_encoder`."""
-    model = load_medsiglip(folder, dtype=torch_dtype(dtype), device=torch_device(device))
+    model: MedSiglip | NativeMedSiglip
+    if is_packed(folder):
+        model = load_packed_medsiglip(folder, device=device, dtype=dtype)
+    else:
+        model = load_medsiglip(folder, dtype=torch_dtype(dtype), device=torch_device(device))
     return ImageTextEncoder(model, name=name, folder=folder)

@@ -1,0 +1,100 @@
+"""Packed models on the native engine, with the faces of those in torch.
+
+Shapes: B batch, L positions, N images, C channels, S image side, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+
+from osler.inference.native_runner import NativeRunner
+from osler.inference.runner import PAGE_TOKENS, Chunk
+from osler.models.config import MedGemmaConfig
+from osler.native.decoder import Decoder
+from osler.native.decoder_weights import decoder_parts
+from osler.native.encoder import NativeVision
+from osler.native.library import Library
+from osler.native.packed_file import PackedFile
+
+
+class NativeMedGemma:
+    """A packed MedGemma.
+
+    Attributes:
+        config: sizes and special tokens.
+        file: its weights.
+    """
+
+    def __init__(self, config: MedGemmaConfig, file: PackedFile, library: Library) -> None:
+        """Put the file's tensors in their places; nothing is copied.
+
+        Args:
+            config: of the model.
+            file: its weights.
+            library: the kernels.
+
+        Raises:
+            CheckpointError: the file lacks a tensor.
+            ValueError: a tensor of another shape than the configuration's.
+        """
+        self.config = config
+        self.file = file
+        self._library = library
+        self._weights = {
+            part.name: file.matrix(part.name) if part.is_matrix else file.values(part.name)
+            for part in decoder_parts(config.text_config)
+        }
+
+    def runner(self) -> NativeRunner:
+        """A runner with threads, pages and room to work of its own."""
+        pool = self._library.pool()
+        decoder = Decoder(self.config, self._weights, self._library, pool)
+        if self.config.vision_config is None:
+            return NativeRunner(self.config, decoder)
+        vision = NativeVision(self.config, self.file, self._library, pool)
+        return NativeRunner(self.config, decoder, vision.embed_images)
+
+    def logits(
+        self,
+        ids_BL: Tensor,
+        *,
+        pixels_NCSS: Tensor | None = None,
+        attention_mask_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Score the next token at every position; arguments as `MedGemma.forward`.
+
+        Returns:
+            Float32 (B, L, V), 0 at padding.
+
+        Raises:
+            ValueError: image tokens and images do not match in number.
+        """
+        runner = self.runner()
+        pages = -(-ids_BL.shape[1] // PAGE_TOKENS)
+        runner.allocate(pages, pages)
+        soft_TD = None
+        image_tokens = int((ids_BL == self.config.image_token_id).sum())
+        if pixels_NCSS is not None:
+            soft_TD = runner.embed_images(pixels_NCSS).flatten(0, 1)
+        if image_tokens != (given := 0 if soft_TD is None else len(soft_TD)):
+            raise ValueError(f"{image_tokens} image tokens for {given} image embeddings")
+        logits_BLV = torch.zeros(*ids_BL.shape, self.config.text_config.vocab_size)
+        used = 0
+        for row, ids_L in enumerate(ids_BL):
+            real_L = torch.ones_like(ids_L, dtype=torch.bool)
+            if attention_mask_BL is not None:
+                real_L = attention_mask_BL[row].bool()
+            ids = ids_L[real_L].tolist()
+            if not ids:
+                continue
+            count = ids.count(self.config.image_token_id)
+            chunk = Chunk(
+                ids=ids,
+                start=0,
+                global_pages=range(pages),
+                local_pages=range(pages),
+                soft_TD=None if soft_TD is None or not count else soft_TD[used : used + count],
+                logits=len(ids),
+            )
+            logits_BLV[row, real_L] = runner.forward([chunk])
+            used += count
+        return logits_BLV
