@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from osler.errors import OslerError
 from osler.inference.continuation import (
@@ -11,6 +11,7 @@ from osler.inference.continuation import (
     GenerationTimings,
     Piece,
 )
+from osler.inference.engine import EngineStats
 from osler.inference.sampling import SamplingParams, TokenLogprob
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
@@ -45,6 +46,10 @@ class ScriptedEngine:
 
     def __post_init__(self) -> None:
         self.pace.set()
+
+    def stats(self) -> EngineStats:
+        numbers = dict.fromkeys((field.name for field in fields(EngineStats)), 0)
+        return EngineStats(**numbers | {"running": len(self.works)})
 
     def reset(self) -> None:
         """As it was in the beginning."""

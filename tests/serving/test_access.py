@@ -125,6 +125,7 @@ def test_metrics_count_what_happened(url: str, engine: ScriptedEngine) -> None:
     assert grown["osler_request_seconds_count"] == 2
     assert grown["osler_first_token_seconds_count"] == 1
     assert after["osler_answers_open"] == after["osler_held_bytes"] == 0
+    assert grown["osler_engine_running"] == 1
 
 
 def test_the_metrics_text() -> None:

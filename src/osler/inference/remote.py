@@ -44,6 +44,8 @@ class RemoteEngine:
         self._client = httpx2.Client(
             headers=headers,
             timeout=httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S),
+            # A connection an answer, closed behind it: nothing is left for anybody to close.
+            limits=httpx2.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             trust_env=False,
             transport=transport,

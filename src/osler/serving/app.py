@@ -43,7 +43,7 @@ def make_app(served: Served, settings: ServerSettings, gate: Gate) -> Starlette:
         settings: who gets in, and how much is taken on.
         gate: the server's room, which also tells it that the server is to end.
     """
-    meters = Meters(gate)
+    meters = Meters(gate, served.engine.stats)
     # By name: a process's threads are the first thing to look at when it hangs.
     readers = ThreadPoolExecutor(READERS, "osler-read")
     carriers = ThreadPoolExecutor(settings.max_requests, "osler-carry")

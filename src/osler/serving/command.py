@@ -24,16 +24,19 @@ def serve(args: argparse.Namespace) -> None:
     encoder = None
     if args.encoder is not None:
         encoder = osler.load_encoder(args.encoder, device=args.device, dtype=args.dtype)
+    engine = assistant.engine
     served = Served(
         name=args.name or args.model,
         notice=assistant.notice,
         processor=assistant.processor,
-        engine=assistant.engine,
+        engine=engine,
         encoder=encoder,
     )
     log_to_stderr()
     server = Server(served, settings)
+    engine.start()
     server.serve_until_told(lambda: LOG.info("serving %s on %s", served.name, server.url))
+    engine.close()
 
 
 def settings_of(args: argparse.Namespace) -> ServerSettings:

@@ -1,14 +1,21 @@
 """What this server counts."""
 
+from collections.abc import Callable, Iterator
+
 from osler.inference.continuation import Generation
+from osler.inference.engine import EngineStats
 from osler.serving.gate import Gate
-from osler.serving.metrics import Counter, Gauge, Histogram, Metric, exposition
+from osler.serving.metrics import Counter, Histogram, Metric, Reading, exposition
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 
 
 class Meters:
     """The metrics of one server.
+
+    Args:
+        gate: counts what is under way.
+        stats: tells what the engine does.
 
     Attributes:
         requests: by path and status.
@@ -17,7 +24,7 @@ class Meters:
         first_token_s: from the engine's taking a prompt on to its first token's text.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, stats: Callable[[], EngineStats]) -> None:
         self.requests = Counter("osler_requests_total", "Requests answered, by path and status.")
         self.answers = Counter("osler_answers_total", "Answers ended, by finish_reason.")
         self.request_s = Histogram("osler_request_seconds", "Time of a request.", _SECONDS)
@@ -39,9 +46,9 @@ class Meters:
         self._all: tuple[Metric, ...] = (
             self.requests,
             self.request_s,
-            Gauge("osler_requests_open", "Requests being answered.", lambda: gate.requests),
-            Gauge("osler_answers_open", "Answers waiting or being made.", lambda: gate.answers),
-            Gauge("osler_held_bytes", "Memory of bodies and images.", lambda: gate.held_bytes),
+            Reading("osler_requests_open", "Requests being answered.", lambda: gate.requests),
+            Reading("osler_answers_open", "Answers waiting or being made.", lambda: gate.answers),
+            Reading("osler_held_bytes", "Memory of bodies and images.", lambda: gate.held_bytes),
             self.answers,
             self.first_token_s,
             self._queue_s,
@@ -50,6 +57,7 @@ class Meters:
             self._cached_tokens,
             self._new_tokens,
             self.embeddings,
+            *_of_engine(stats),
         )
 
     def count(self, generation: Generation) -> None:
@@ -65,3 +73,17 @@ class Meters:
     def text(self) -> str:
         """All of them, as Prometheus reads them."""
         return exposition(self._all)
+
+
+def _of_engine(stats: Callable[[], EngineStats]) -> Iterator[Metric]:
+    yield Reading("osler_engine_running", "Answers that are worked on.", lambda: stats().running)
+    yield Reading("osler_engine_waiting", "Answers that wait.", lambda: stats().waiting)
+    yield Reading("osler_pages", "Pages of keys and values.", lambda: stats().pages_total)
+    yield Reading("osler_pages_used", "Pages of answers in the making.", lambda: stats().pages_used)
+    yield Reading("osler_pages_kept", "Pages of what is known.", lambda: stats().pages_kept)
+    for name, about, read in (
+        ("drafted_tokens", "Tokens that were guessed.", lambda: stats().drafted_tokens),
+        ("accepted_tokens", "Guesses that were right.", lambda: stats().accepted_tokens),
+        ("preemptions", "Answers that lost their place.", lambda: stats().preemptions),
+    ):
+        yield Reading(f"osler_{name}_total", about, read, kind="counter")

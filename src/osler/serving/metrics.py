@@ -34,14 +34,19 @@ class Counter:
             yield "", labels, value
 
 
-class Gauge:
-    """A number that is asked for when it is wanted."""
+class Reading:
+    """A number that somebody else keeps, asked for when it is wanted.
 
-    kind = "gauge"
+    Args:
+        kind: "gauge", or "counter" where it only grows.
+    """
 
-    def __init__(self, name: str, about: str, read: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, about: str, read: Callable[[], float], *, kind: str = "gauge"
+    ) -> None:
         self.name = name
         self.about = about
+        self.kind = kind
         self._read = read
 
     def samples(self) -> Iterable[tuple[str, Labels, float]]:
@@ -80,7 +85,7 @@ class Histogram:
         yield "_count", (), running
 
 
-Metric = Counter | Gauge | Histogram
+Metric = Counter | Reading | Histogram
 
 
 def exposition(metrics: Iterable[Metric]) -> str:

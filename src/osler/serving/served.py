@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from osler.inference.continuation import Generation, Piece
+from osler.inference.engine import EngineStats
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.processor import Processor, Prompt
 from osler.tasks.encoder import ImageTextEncoder
@@ -27,6 +28,9 @@ class Engine(Protocol):
     @property
     def context_tokens(self) -> int:
         """The most tokens of a prompt and its answer together."""
+
+    def stats(self) -> EngineStats:
+        """What it does now, and has done."""
 
     def submit(
         self,
