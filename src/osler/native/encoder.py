@@ -103,7 +103,7 @@ class NativeVision:
     def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
         """Soft tokens, float32 (N, T, D), of images with values from -1 to 1."""
         soft = self._tower(_pixels(pixels_NCSS, self._config.vision_config))
-        return soft.unflatten(1, (self._config.mm_tokens_per_image, -1))
+        return soft.view(len(soft), self._config.mm_tokens_per_image, -1)
 
 
 class NativeMedSiglip:

@@ -2,9 +2,9 @@
 
 Names are those of `models`, but for these:
 
-    ...self_attn.qkv_proj       the rows of q_proj, k_proj and v_proj
-    vision_head.probe_keys      what the learned query makes of the keys' matrix, (heads, hidden_size)
-    vision_head.v_proj          the values' rows of attention.in_proj
+    ...self_attn.qkv_proj     the rows of q_proj, k_proj and v_proj
+    vision_head.probe_keys    (heads, hidden_size): the learned query times the keys' matrix
+    vision_head.v_proj        the values' rows of attention.in_proj
     multi_modal_projector.mm_input_projection    transposed, as a linear layer has it
 
 Only the layers' matrices take the format that is asked for. The rest is a few per cent of the

@@ -3,8 +3,7 @@
 //
 // A tile is 16 rows of 64 bytes. Scores: Q 16 queries x 32 dimensions times K 16 pairs of dimensions
 // x 16 keys. P V: P 16 queries x 32 keys times V 16 pairs of keys x 16 dimensions. Both take 32
-// queries and two tiles of the other side at a time: four sums (tiles 0 to 3) hide the latency, and
-// each loaded tile (4 to 7) is used twice.
+// queries at a time, with four or six sums, to hide the latency.
 #include "attention_encoder.h"
 
 #if defined(__x86_64__)
@@ -19,7 +18,10 @@
 #include "attention_encoder_bf16.h"
 #include "cpu.h"
 
-enum { QUERIES = 32, ROWS = 16, SCORE_BYTES = OSL_SCORE_STRIDE * 4 };
+enum { ROWS = 16, TILE = 512, SCORE_BYTES = OSL_SCORE_STRIDE * 4 };
+
+// The compiler does not know that tile instructions read memory.
+#define OSL_WRITTEN() __asm__ volatile("" ::: "memory")
 
 static const struct {
     uint8_t palette, start_row, nothing[14];
@@ -31,110 +33,120 @@ static const struct {
     .rows = {ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS},
 };
 
-// 32 queries x `keys` scores.
-static inline void score_tiles(const osl_bf16 *queries, const osl_bf16 *block, int32_t dim,
-                               int32_t keys, float *scores) {
+// Two tiles, ahead of their use.
+static inline void fetch(const osl_bf16 *p) {
+    for (int i = 0; i < 2 * ROWS; i++)
+        _mm_prefetch((const char *)(p + i * 32), _MM_HINT_T0);
+}
+
+static inline void score(const osl_heads *heads, const osl_head *head, int32_t q, int32_t queries,
+                         int32_t k, int32_t keys, float *scores) {
+    const int32_t dim = heads->dim;
     const int64_t row = dim * (int64_t)sizeof(osl_bf16);
-    for (int32_t k = 0; k < keys; k += 32, block += 32 * dim, scores += 32) {
+    // Packed queries are padded to 32 as well.
+    const osl_bf16 *upper = (const osl_bf16 *)head->queries + (size_t)q * (size_t)dim;
+    const osl_bf16 *lower = upper + ROWS * dim;
+    const osl_bf16 *block = (const osl_bf16 *)head->keys + (size_t)k * (size_t)dim;
+    (void)queries;
+    for (int32_t j = 0; j < keys; j += 32, block += 32 * dim) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
         for (int32_t d = 0; d < dim; d += 32) {
-            _tile_loadd(4, queries + d, row);
-            _tile_loadd(5, queries + ROWS * dim + d, row);
             _tile_loadd(6, block + d * 16, 64);
-            _tile_loadd(7, block + (dim + d) * 16, 64);
+            _tile_loadd(4, upper + d, row);
             _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, block + (dim + d) * 16, 64);
             _tile_dpbf16ps(1, 4, 7);
+            _tile_loadd(5, lower + d, row);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
+            fetch(block + 32 * dim + d * 32);
         }
-        _tile_stored(0, scores, SCORE_BYTES);
-        _tile_stored(1, scores + 16, SCORE_BYTES);
-        _tile_stored(2, scores + ROWS * OSL_SCORE_STRIDE, SCORE_BYTES);
-        _tile_stored(3, scores + ROWS * OSL_SCORE_STRIDE + 16, SCORE_BYTES);
+        _tile_stored(0, scores + j, SCORE_BYTES);
+        _tile_stored(1, scores + j + 16, SCORE_BYTES);
+        _tile_stored(2, scores + ROWS * OSL_SCORE_STRIDE + j, SCORE_BYTES);
+        _tile_stored(3, scores + ROWS * OSL_SCORE_STRIDE + j + 16, SCORE_BYTES);
     }
 }
 
-// 32 queries x 32 dimensions of sums += P V.
-static inline void value_tiles_2(const float *scores, const osl_bf16 *values, int32_t width,
-                                 int32_t keys, float *sums) {
+// 32 queries x 16, 32 or 48 dimensions of sums += P V; values of the next 16 dimensions lie `next`
+// further on. Tiles 0 to 2 are sums of the upper 16 queries, 3 to 5 of the lower ones.
+#define SUMS(move, block, upper, lower)                                                            \
+    move(upper, sums + 16 * block, row);                                                           \
+    move(lower, sums + ROWS * width + 16 * block, row)
+
+static inline __attribute__((always_inline)) void
+value_tiles(const int columns, const float *scores, const osl_bf16 *values, int64_t next,
+            int32_t keys, float *sums, int32_t width) {
     const int64_t row = width * 4;
     const float *lower = scores + ROWS * OSL_SCORE_STRIDE;
-    _tile_loadd(0, sums, row);
-    _tile_loadd(1, sums + 16, row);
-    _tile_loadd(2, sums + ROWS * width, row);
-    _tile_loadd(3, sums + ROWS * width + 16, row);
-    for (int32_t k = 0; k < keys; k += 32, values += 32 * width) {
-        _tile_loadd(4, scores + k / 2, SCORE_BYTES);
-        _tile_loadd(5, lower + k / 2, SCORE_BYTES);
-        _tile_loadd(6, values, row);
-        _tile_loadd(7, values + 32, row);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+    SUMS(_tile_loadd, 0, 0, 3);
+    if (columns > 1) {
+        SUMS(_tile_loadd, 1, 1, 4);
     }
-    _tile_stored(0, sums, row);
-    _tile_stored(1, sums + 16, row);
-    _tile_stored(2, sums + ROWS * width, row);
-    _tile_stored(3, sums + ROWS * width + 16, row);
+    if (columns > 2) {
+        SUMS(_tile_loadd, 2, 2, 5);
+    }
+    for (int32_t k = 0; k < keys; k += 32, values += TILE) {
+        _tile_loadd(6, scores + k / 2, SCORE_BYTES);
+        _tile_loadd(7, values, 64);
+        _tile_dpbf16ps(0, 6, 7);
+        if (columns > 1) {
+            _tile_loadd(7, values + next, 64);
+            _tile_dpbf16ps(1, 6, 7);
+        }
+        if (columns > 2) {
+            _tile_loadd(7, values + 2 * next, 64);
+            _tile_dpbf16ps(2, 6, 7);
+        }
+        // The last tile of values first: it is still there.
+        _tile_loadd(6, lower + k / 2, SCORE_BYTES);
+        if (columns > 2) {
+            _tile_dpbf16ps(5, 6, 7);
+            _tile_loadd(7, values + next, 64);
+        }
+        if (columns > 1) {
+            _tile_dpbf16ps(4, 6, 7);
+            _tile_loadd(7, values, 64);
+        }
+        _tile_dpbf16ps(3, 6, 7);
+    }
+    SUMS(_tile_stored, 0, 0, 3);
+    if (columns > 1) {
+        SUMS(_tile_stored, 1, 1, 4);
+    }
+    if (columns > 2) {
+        SUMS(_tile_stored, 2, 2, 5);
+    }
 }
 
-// 32 queries x 16 dimensions of sums += P V.
-static inline void value_tiles_1(const float *scores, const osl_bf16 *values, int32_t width,
-                                 int32_t keys, float *sums) {
-    const int64_t row = width * 4;
-    const float *lower = scores + ROWS * OSL_SCORE_STRIDE;
-    _tile_loadd(0, sums, row);
-    _tile_loadd(1, sums + ROWS * width, row);
-    for (int32_t k = 0; k < keys; k += 32, values += 32 * width) {
-        _tile_loadd(4, scores + k / 2, SCORE_BYTES);
-        _tile_loadd(5, lower + k / 2, SCORE_BYTES);
-        _tile_loadd(6, values, row);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 5, 6);
+static inline void add(const osl_heads *heads, const osl_head *head, int32_t k, int32_t keys,
+                       const float *scores, float *sums) {
+    const int32_t blocks = heads->value_dim / 16;
+    const int64_t next = (int64_t)heads->keys * 16;
+    OSL_WRITTEN();
+    for (int32_t b = 0; b < blocks;) {
+        const osl_bf16 *values = osl_values_at(heads, head, b, k);
+        float *place = sums + 16 * b;
+        // 4 is 2 + 2: a block of 16 alone would wait for itself.
+        int32_t left = blocks - b, columns = left == 4 ? 2 : left < 3 ? left : 3;
+        if (columns == 3)
+            value_tiles(3, scores, values, next, keys, place, heads->value_dim);
+        else if (columns == 2)
+            value_tiles(2, scores, values, next, keys, place, heads->value_dim);
+        else
+            value_tiles(1, scores, values, next, keys, place, heads->value_dim);
+        b += columns;
     }
-    _tile_stored(0, sums, row);
-    _tile_stored(1, sums + ROWS * width, row);
 }
 
 static void attend(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
                    int32_t first, int32_t last, void *scratch) {
-    int32_t dim = heads->dim, width = heads->value_dim;
-    float *scores = scratch, *sums = scores + QUERIES * OSL_SCORE_STRIDE;
+    OSL_WRITTEN();
     _tile_loadconfig(&tiles);
-    for (int32_t q = first; q < last; q += QUERIES) {
-        // Packed queries are padded to 32 as well; what is computed beyond `last` is dropped.
-        const osl_bf16 *queries = (const osl_bf16 *)head->queries + (size_t)q * (size_t)dim;
-        float max[QUERIES], sum[QUERIES] = {0};
-        for (int i = 0; i < QUERIES; i++)
-            max[i] = -0x1p29f;
-        memset(sums, 0, QUERIES * (size_t)width * sizeof(float));
-        for (int32_t k = 0; k < heads->keys; k += OSL_KEYS) {
-            int32_t padded = heads->keys - k < OSL_KEYS ? heads->keys - k : OSL_KEYS;
-            int32_t used = heads->positions - k < OSL_KEYS ? heads->positions - k : OSL_KEYS;
-            const osl_bf16 *keys = (const osl_bf16 *)head->keys + (size_t)k * (size_t)dim;
-            const osl_bf16 *values = (const osl_bf16 *)head->values + (size_t)k * (size_t)width;
-            score_tiles(queries, keys, dim, padded, scores);
-            for (int i = 0; i < QUERIES; i++) {
-                float scale = osl_soften(scores + i * OSL_SCORE_STRIDE, used, padded, &max[i], &sum[i]);
-                if (scale != 1.0f)
-                    for (int32_t d = 0; d < width; d++)
-                        sums[i * width + d] *= scale;
-            }
-            int32_t d = 0;
-            for (; d + 32 <= width; d += 32)
-                value_tiles_2(scores, values + 2 * d, width, padded, sums + d);
-            if (d < width)
-                value_tiles_1(scores, values + 2 * d, width, padded, sums + d);
-        }
-        int32_t count = last - q < QUERIES ? last - q : QUERIES;
-        for (int32_t i = 0; i < count; i++)
-            for (int32_t d = 0; d < heads->head_dim; d++)
-                out[(q + i) * stride + d] = sums[i * width + d] / sum[i];
-    }
+    osl_attend_bf16(heads, head, out, stride, first, last, scratch, OSL_QUERIES, score, add);
     _tile_release();
 }
 

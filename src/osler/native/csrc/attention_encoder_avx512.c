@@ -29,20 +29,18 @@ osl_heads osl_attention_bf16_layout(int32_t positions, int32_t head_dim, int32_t
     heads.query_bytes = (size_t)heads.keys * (size_t)heads.dim * sizeof(osl_bf16);
     heads.key_bytes = heads.query_bytes;
     heads.value_bytes = (size_t)heads.keys * (size_t)heads.value_dim * sizeof(osl_bf16);
-    // Scores and sums of 32 queries.
-    heads.scratch_bytes = 32 * (OSL_SCORE_STRIDE + (size_t)heads.value_dim) * sizeof(float);
+    heads.scratch_bytes = OSL_QUERIES * (OSL_SCORE_STRIDE + (size_t)heads.value_dim) * sizeof(float);
     return heads;
 }
 
 void osl_attention_bf16_pack(const osl_heads *heads, const osl_head *head, const float *q,
                              const float *k, const float *v, int64_t stride, int32_t first,
                              int32_t last) {
-    int32_t head_dim = heads->head_dim, dim = heads->dim, width = heads->value_dim;
+    int32_t head_dim = heads->head_dim, dim = heads->dim;
     float scale = 0x1.715476p0f / sqrtf((float)head_dim);
     for (int32_t p = first; p < last; p++, q += stride, k += stride, v += stride) {
         osl_bf16 *queries = (osl_bf16 *)head->queries + (size_t)p * (size_t)dim;
         osl_bf16 *keys = (osl_bf16 *)head->keys + (size_t)(p / 16) * (size_t)dim * 16 + p % 16 * 2;
-        osl_bf16 *values = (osl_bf16 *)head->values + (size_t)(p / 2) * (size_t)width * 2 + p % 2;
         for (int32_t d = 0; d < head_dim; d += 16) {
             __mmask16 mask = (__mmask16)(head_dim - d < 16 ? (1 << (head_dim - d)) - 1 : 0xffff);
             __m512 q16 = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, q + d), _mm512_set1_ps(scale));
@@ -55,8 +53,9 @@ void osl_attention_bf16_pack(const osl_heads *heads, const osl_head *head, const
                 memcpy(keys + (d / 2 + i) * 32, &pairs[i], sizeof pairs[i]);
             osl_bf16 single[16];
             _mm256_storeu_si256((__m256i *)single, (__m256i)_mm512_cvtneps_pbh(v16));
+            osl_bf16 *values = (osl_bf16 *)osl_values_at(heads, head, d / 16, p / 2 * 2) + p % 2;
             for (int32_t i = 0; i < 16 && d + i < head_dim; i++)
-                values[(d + i) * 2] = single[i];
+                values[i * 2] = single[i];
         }
     }
 }
@@ -95,19 +94,28 @@ static inline void score_tile(const osl_bf16 *queries, int32_t dim, int32_t coun
     }
 }
 
-// 4 queries x 16 `columns` dimensions of sums += P V.
+static inline void score(const osl_heads *heads, const osl_head *head, int32_t q, int32_t queries,
+                         int32_t k, int32_t keys, float *scores) {
+    const osl_bf16 *rows = (const osl_bf16 *)head->queries + (size_t)q * (size_t)heads->dim;
+    const osl_bf16 *block = (const osl_bf16 *)head->keys + (size_t)k * (size_t)heads->dim;
+    for (int32_t j = 0; j < keys; j += 32)
+        score_tile(rows, heads->dim, queries, block + j * heads->dim, scores + j);
+}
+
+// 4 queries x 16 `columns` dimensions of sums += P V; values of the next 16 dimensions lie `next`
+// further on.
 static inline __attribute__((always_inline)) void
-value_tile(const int columns, const osl_bf16 *probabilities, const osl_bf16 *values, int32_t width,
-           int32_t keys, float *sums) {
+value_tile(const int columns, const osl_bf16 *probabilities, const osl_bf16 *values, int64_t next,
+           int32_t keys, float *sums, int32_t width) {
     __m512 sum[FEW][WIDE];
     for (int i = 0; i < FEW; i++)
         for (int j = 0; j < columns; j++)
             sum[i][j] = _mm512_loadu_ps(sums + i * width + 16 * j);
-    for (int32_t k = 0; k < keys; k += 2, values += 2 * width) {
+    for (int32_t k = 0; k < keys; k += 2, values += 32) {
         __m512bh line[WIDE];
 #pragma GCC unroll 5
         for (int j = 0; j < columns; j++)
-            line[j] = load(values + 32 * j);
+            line[j] = load(values + j * next);
 #pragma GCC unroll 4
         for (int i = 0; i < FEW; i++) {
             __m512bh pair = broadcast(probabilities + i * OSL_SCORE_STRIDE * 2 + k);
@@ -121,62 +129,37 @@ value_tile(const int columns, const osl_bf16 *probabilities, const osl_bf16 *val
             _mm512_storeu_ps(sums + i * width + 16 * j, sum[i][j]);
 }
 
-static void add_values(const float *scores, const osl_bf16 *values, int32_t width, int32_t keys,
-                       float *sums) {
+static inline void add(const osl_heads *heads, const osl_head *head, int32_t k, int32_t keys,
+                       const float *scores, float *sums) {
+    int32_t width = heads->value_dim;
+    int64_t next = (int64_t)heads->keys * 16;
     for (int32_t d = 0; d < width; d += 16 * WIDE)
         for (int i = 0; i < QUERIES; i += FEW) {
             const osl_bf16 *p = (const osl_bf16 *)(scores + i * OSL_SCORE_STRIDE);
-            const osl_bf16 *v = values + 2 * d;
+            const osl_bf16 *v = osl_values_at(heads, head, d / 16, k);
             float *s = sums + i * width + d;
             switch (width - d < 16 * WIDE ? (width - d) / 16 : WIDE) {
             case 1:
-                value_tile(1, p, v, width, keys, s);
+                value_tile(1, p, v, next, keys, s, width);
                 break;
             case 2:
-                value_tile(2, p, v, width, keys, s);
+                value_tile(2, p, v, next, keys, s, width);
                 break;
             case 3:
-                value_tile(3, p, v, width, keys, s);
+                value_tile(3, p, v, next, keys, s, width);
                 break;
             case 4:
-                value_tile(4, p, v, width, keys, s);
+                value_tile(4, p, v, next, keys, s, width);
                 break;
             default:
-                value_tile(WIDE, p, v, width, keys, s);
+                value_tile(WIDE, p, v, next, keys, s, width);
             }
         }
 }
 
 static void attend(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
                    int32_t first, int32_t last, void *scratch) {
-    int32_t dim = heads->dim, width = heads->value_dim;
-    float *scores = scratch, *sums = scores + QUERIES * OSL_SCORE_STRIDE;
-    for (int32_t q = first; q < last; q += QUERIES) {
-        int32_t count = last - q < QUERIES ? last - q : QUERIES;
-        const osl_bf16 *queries = (const osl_bf16 *)head->queries + (size_t)q * (size_t)dim;
-        float max[QUERIES], sum[QUERIES] = {0};
-        for (int i = 0; i < QUERIES; i++)
-            max[i] = -0x1p29f;
-        memset(sums, 0, QUERIES * (size_t)width * sizeof(float));
-        for (int32_t k = 0; k < heads->keys; k += OSL_KEYS) {
-            int32_t padded = heads->keys - k < OSL_KEYS ? heads->keys - k : OSL_KEYS;
-            int32_t used = heads->positions - k < OSL_KEYS ? heads->positions - k : OSL_KEYS;
-            const osl_bf16 *keys = (const osl_bf16 *)head->keys + (size_t)k * (size_t)dim;
-            const osl_bf16 *values = (const osl_bf16 *)head->values + (size_t)k * (size_t)width;
-            for (int32_t j = 0; j < padded; j += 32)
-                score_tile(queries, dim, count, keys + j * dim, scores + j);
-            for (int i = 0; i < QUERIES; i++) {
-                float scale = osl_soften(scores + i * OSL_SCORE_STRIDE, used, padded, &max[i], &sum[i]);
-                if (scale != 1.0f)
-                    for (int32_t d = 0; d < width; d++)
-                        sums[i * width + d] *= scale;
-            }
-            add_values(scores, values, width, padded, sums);
-        }
-        for (int32_t i = 0; i < count; i++)
-            for (int32_t d = 0; d < heads->head_dim; d++)
-                out[(q + i) * stride + d] = sums[i * width + d] / sum[i];
-    }
+    osl_attend_bf16(heads, head, out, stride, first, last, scratch, QUERIES, score, add);
 }
 
 static osl_heads layout(int32_t positions, int32_t head_dim) {
