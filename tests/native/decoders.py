@@ -32,11 +32,11 @@ TWO_PAGES = "abcdefghij" * 6 + "kIIIIIIIIlm" + "nopqrstuv" * 6 + "wIIIIx"
 
 
 @functools.cache
-def native() -> tuple[Library, Pool]:
-    """The library and two threads."""
+def native(threads: int = 1) -> tuple[Library, Pool]:
+    """The library and some threads, for which these models are too small to gain by them."""
     loaded = library()
     assert loaded is not None
-    return loaded, loaded.pool(2)
+    return loaded, loaded.pool(threads)
 
 
 def model(config: MedGemmaConfig, seed: int = 0) -> MedGemma:
@@ -52,9 +52,11 @@ def reader(made: MedGemma) -> Callable[[str], NDArray[np.float32]]:
     return lambda name: state[name].float().numpy()
 
 
-def decoder(made: MedGemma, format: str = "bf16", kv_format: str = "bf16") -> Decoder:
+def decoder(
+    made: MedGemma, format: str = "bf16", kv_format: str = "bf16", *, threads: int = 1
+) -> Decoder:
     """A model's decoder, packed."""
-    loaded, pool = native()
+    loaded, pool = native(threads)
     packer = Packer(loaded, pool)
 
     def pack(name: str, values_RC: NDArray[np.float32]) -> Matrix:

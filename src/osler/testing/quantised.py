@@ -33,8 +33,9 @@ def rounded_activations(x_TC: Tensor, matrix: Matrix) -> Tensor:
     group = matrix.group or columns
     groups_TGC = F.pad(x_TC, (0, -columns % group)).unflatten(1, (-1, group))
     scale_TG1 = groups_TGC.abs().amax(dim=2, keepdim=True) / 127
-    values_TGC = (groups_TGC * (1 / scale_TG1)).nan_to_num(0).round()
-    return (values_TGC.double() * scale_TG1.double()).flatten(1)[:, :columns]
+    values_TGC: Tensor = (groups_TGC * (1 / scale_TG1)).nan_to_num(0).round()
+    rounded_TC: Tensor = (values_TGC.double() * scale_TG1.double()).flatten(1)
+    return rounded_TC[:, :columns]
 
 
 class PackedLinear(nn.Module):

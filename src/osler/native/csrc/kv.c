@@ -83,13 +83,16 @@ static void put_bf16(int32_t dim, uint8_t *block, int32_t slot, const float *key
         pair[2 * d] = osl_bf16_from_float(value[d]);
 }
 
+// The largest size, or NaN where there is an infinity or a NaN: then the scale must tell, as the
+// values cannot.
 static float largest(const float *x, int32_t n) {
-    float top = 0;
+    float top = 0, broken = 0;
     for (int32_t i = 0; i < n; i++) {
         float size = x[i] < 0 ? -x[i] : x[i];
         top = size > top ? size : top;
+        broken += 0 * x[i];
     }
-    return top;
+    return top + broken;
 }
 
 // To the nearest even, without a call of libm; |x| < 2^22.
