@@ -20,6 +20,22 @@ static int first_sibling(int processor) {
     return first;
 }
 
+// Cores' worth of time that a container may use; `cores` where nothing bounds it. Threads beyond
+// that would only use up the share while they wait for one another.
+static int32_t within_quota(int32_t cores) {
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+    long long quota, period;
+    if (!file)
+        return cores;
+    // "max 100000" has no number to read.
+    if (fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+        long long whole = (quota + period - 1) / period;
+        cores = whole < cores ? (int32_t)whole : cores;
+    }
+    fclose(file);
+    return cores;
+}
+
 int32_t osl_cores(int32_t *processors, int32_t limit, int32_t *cores) {
     cpu_set_t mask, seen;
     CPU_ZERO(&mask);
@@ -47,6 +63,6 @@ int32_t osl_cores(int32_t *processors, int32_t limit, int32_t *cores) {
     for (int32_t i = 0; i < others; i++, found++)
         if (found < limit)
             processors[found] = shared[i];
-    *cores = firsts > 0 ? firsts : 1;
+    *cores = within_quota(firsts > 0 ? firsts : 1);
     return found;
 }
