@@ -19,8 +19,8 @@ from tests.serving.test_chat import TEXT, ask
 from tests.serving.test_refusals import BODY, CHAT, post, refused
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+def until(holds: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -1,6 +1,7 @@
 """The address of a server that Osler may send to: what the user wrote, and nothing else."""
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -71,4 +72,4 @@ def remote_address(url: str, token: str | None = None) -> RemoteAddress:
 
 def _shown(url: str) -> str:
     """An address without what may be a password or a token."""
-    return url.partition("?")[0].rpartition("@")[2][:200]
+    return re.split("[?#]", url)[0].rpartition("@")[2][:200]

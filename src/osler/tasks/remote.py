@@ -141,5 +141,5 @@ def connect(
 
 def _data_url(seen: Display) -> str:
     png = BytesIO()
-    PIL.Image.fromarray(seen).save(png, "PNG")
+    PIL.Image.fromarray(seen).save(png, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
