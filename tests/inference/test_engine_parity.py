@@ -18,7 +18,7 @@ from osler.testing.dummy import dummy_config
 from osler.testing.reference import MedGemmaPair, medgemma_pair
 
 CONFIG = dummy_config()
-NEW = 24
+NEW = 16
 
 
 @pytest.fixture(scope="module")

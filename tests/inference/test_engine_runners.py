@@ -63,9 +63,9 @@ def assert_same(generation: Generation, expected: Generation) -> None:
 
 
 PARAMS = [
-    SamplingParams(max_new_tokens=40, logprobs=5),
-    SamplingParams(max_new_tokens=40, logprobs=5, temperature=0.8, top_p=0.9, seed=1),
-    SamplingParams(max_new_tokens=40, logprobs=20, no_repeat_ngram_size=1),
+    SamplingParams(max_new_tokens=24, logprobs=5),
+    SamplingParams(max_new_tokens=24, logprobs=5, temperature=0.8, top_p=0.9, seed=1),
+    SamplingParams(max_new_tokens=24, logprobs=20, no_repeat_ngram_size=1),
 ]
 
 
@@ -77,7 +77,7 @@ def test_together_as_alone(
     source = random.Random(0)
     prompts = [
         drawn(source, 5, 0.5, 6),
-        drawn(source, 300),
+        drawn(source, 200),
         drawn(source, 60, 0.1, 0.2, 100, 0.3, 3),
         drawn(source, 1),
         drawn(source, 130),
@@ -116,8 +116,8 @@ def test_requests_that_lose_their_place_answer_the_same(
     limits = Limits(cache_bytes=budget, step_tokens=64)
     engine = Engine(runner, tokenizer, limits=limits)
     assert engine.context_tokens < 1024
-    prompts = [drawn(source, 100) for _ in range(5)]
-    params = SamplingParams(max_new_tokens=100, logprobs=5)
+    prompts = [drawn(source, 110) for _ in range(4)]
+    params = SamplingParams(max_new_tokens=40, logprobs=5)
     together = complete(engine, prompts, params)
     assert engine.stats().preemptions > 0
     for prompt, generation in zip(prompts, together, strict=True):
@@ -135,9 +135,9 @@ def test_guessing_ahead_changes_no_answer(
     """A tiny model repeats itself, so that guesses are often right."""
     monkeypatch.setattr("osler.inference.speculation.DraftCost.observe", lambda *_: None)
     source = random.Random(3)
-    params = SamplingParams(max_new_tokens=150, logprobs=5, temperature=temperature, seed=4)
+    params = SamplingParams(max_new_tokens=60, logprobs=5, temperature=temperature, seed=4)
     drafted = 0
-    for _ in range(4):
+    for _ in range(3):
         prompt = drawn(source, 20, 0.5, 10)
         engine = Engine(make_runner(CONFIG), tokenizer, limits=LIMITS)
         (generation,) = complete(engine, [prompt], params)
@@ -163,11 +163,11 @@ def test_pages_are_copied(make_runner: MakeRunner) -> None:
 
 
 def test_memory_is_that_of_the_pages(make_runner: MakeRunner, tokenizer: Tokenizer) -> None:
-    """A context of 1024 ids takes 16 pages of the global layers, and few of the local ones."""
+    """A long context takes few pages of the local layers."""
     runner = make_runner(CONFIG)
     engine = Engine(runner, tokenizer, limits=replace(LIMITS, draft_tokens=0))
-    prompt = drawn(random.Random(5), 900)
-    request = engine.submit(prompt, SamplingParams(max_new_tokens=100))
+    prompt = drawn(random.Random(5), 700)
+    request = engine.submit(prompt, SamplingParams(max_new_tokens=20))
     most_local = 0
     while engine.stats().running or engine.stats().waiting:
         engine.step()

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.generation import logits_process as reference
 
 from osler.errors import NonFiniteError, PromptError
-from osler.inference.sampling import SamplingParams, guard, narrow, sample
+from osler.inference.sampling import SamplingParams, guard, narrow, sample, token_logprob
 
 VOCAB = 300
 
@@ -27,6 +27,15 @@ def apply(processors: list[Any], ids_L: Tensor, logits_V: Tensor) -> Tensor:
     for processor in processors:
         scores = processor(ids_L[None], scores)
     return scores[0]
+
+
+def narrowed(logits_V: Tensor, params: SamplingParams) -> Tensor:
+    """All scores after `narrow`, those of dropped ids at minus infinity."""
+    ids_K, scores_K = narrow(logits_V, params)
+    assert ids_K.equal(ids_K.unique())
+    return torch.full((len(logits_V),), -math.inf, dtype=torch.float64).index_copy(
+        0, ids_K, scores_K
+    )
 
 
 def assert_same_scores(ours_V: Tensor, reference_V: Tensor) -> None:
@@ -50,7 +59,7 @@ def test_each_filter_keeps_what_transformers_keeps(
     seed: int, settings: dict[str, Any], warper: Any
 ) -> None:
     logits_V = random_logits(seed)
-    ours_V = narrow(logits_V.double(), SamplingParams(temperature=0.7, **settings))
+    ours_V = narrowed(logits_V.double(), SamplingParams(temperature=0.7, **settings))
     temperature = reference.TemperatureLogitsWarper(0.7)
     assert_same_scores(ours_V, apply([temperature, warper], random_ids(0), logits_V))
 
@@ -65,13 +74,25 @@ def test_filters_together_run_in_the_order_of_transformers(seed: int) -> None:
         reference.TopPLogitsWarper(0.8),
         reference.MinPLogitsWarper(0.1),
     ]
-    ours_V = narrow(logits_V.double(), params)
+    ours_V = narrowed(logits_V.double(), params)
     assert 1 < ours_V.isfinite().sum() < 40
     assert_same_scores(ours_V, apply(warpers, random_ids(0), logits_V))
 
 
+@pytest.mark.parametrize("spread", [0.01, 1.0, 6.0, 30.0])
+@pytest.mark.parametrize("top_p", [0.5, 0.95, 0.999999])
+def test_top_p_of_a_large_vocabulary(spread: float, top_p: float) -> None:
+    """Flat and steep distributions: sorting only the head drops no other token."""
+    logits_V = spread * torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    params = SamplingParams(temperature=0.8, top_p=top_p)
+    warpers = [reference.TemperatureLogitsWarper(0.8), reference.TopPLogitsWarper(top_p)]
+    kept_V, theirs_V = narrowed(logits_V, params), apply(warpers, random_ids(0), logits_V)
+    # Sums of probabilities in another order may part two tokens at the very edge.
+    assert (kept_V.isinf() != theirs_V.isinf()).sum() <= 1
+
+
 def test_top_k_keeps_all_that_tie_with_the_last() -> None:
-    kept_V = narrow(torch.tensor([3.0, 1.0, 2.0, 2.0]), SamplingParams(temperature=1.0, top_k=2))
+    kept_V = narrowed(torch.tensor([3.0, 1.0, 2.0, 2.0]), SamplingParams(temperature=1.0, top_k=2))
     assert kept_V.tolist() == [3.0, -math.inf, 2.0, 2.0]
 
 
@@ -174,6 +195,39 @@ def test_never_is_not_chosen() -> None:
     assert sample(logits_V, torch.tensor([0]), params, params.generator(), never=99) == 1
 
 
+def test_only_what_is_allowed_is_chosen() -> None:
+    logits_V, allowed_V = random_logits(2), torch.zeros(VOCAB, dtype=torch.bool)
+    allowed_V[[3, 5, 9]] = True
+    for params in (
+        SamplingParams(),
+        SamplingParams(temperature=1.0, seed=0),
+        SamplingParams(temperature=1.0, seed=0, top_k=7, top_p=0.9),
+        SamplingParams(no_repeat_ngram_size=1),
+    ):
+        drawn = sample(logits_V, random_ids(0), params, params.generator(), allowed_V=allowed_V)
+        assert drawn in (3, 5, 9)
+
+
+def test_the_guard_gives_way_where_it_would_ban_all_that_is_allowed() -> None:
+    logits_V, allowed_V = random_logits(2), torch.zeros(VOCAB, dtype=torch.bool)
+    allowed_V[7] = True
+    params = SamplingParams(no_repeat_ngram_size=1)
+    ids_L = torch.tensor([7])
+    assert sample(logits_V, ids_L, params, params.generator(), allowed_V=allowed_V) == 7
+
+
+def test_logprobs_are_those_of_the_models_own_scores() -> None:
+    logits_V = random_logits(4)
+    expected_V = logits_V.double().log_softmax(dim=0)
+    best = expected_V.topk(3)
+    report = token_logprob(logits_V, 11, 3)
+    assert report.token_id == 11
+    assert report.logprob == pytest.approx(float(expected_V[11]), rel=1e-6)
+    assert [token for token, _ in report.top] == best.indices.tolist()
+    assert [p for _, p in report.top] == pytest.approx(best.values.tolist(), rel=1e-6)
+    assert token_logprob(logits_V, 11, 0).top == ()
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_scores_that_are_not_finite_are_refused(bad: float, temperature: float) -> None:
@@ -204,6 +258,8 @@ def test_scores_that_are_not_finite_are_refused(bad: float, temperature: float) 
         {"stop": "END"},
         {"seed": -1},
         {"seed": 2**63},
+        {"logprobs": -1},
+        {"logprobs": 21},
     ],
 )
 def test_a_value_out_of_range_is_named(settings: dict[str, Any]) -> None:
@@ -211,3 +267,8 @@ def test_a_value_out_of_range_is_named(settings: dict[str, Any]) -> None:
     with pytest.raises(PromptError, match=f"^{name} is .* must be ") as caught:
         SamplingParams(**settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_schema_and_an_expression_exclude_each_other() -> None:
+    with pytest.raises(PromptError, match="regex is 'a'; it must be absent where a schema"):
+        SamplingParams(schema={}, regex="a")

@@ -9,6 +9,7 @@ Shapes: N images, C channels, S image side, V vocabulary, R scores.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -178,7 +179,7 @@ class Engine:
         """Run the steps in a thread of their own, from now on."""
         with self._turn:
             self._thread = threading.Thread(target=self._run, name="osler engine", daemon=True)
-        self._thread.start()
+            self._thread.start()
 
     def refuse(self) -> None:
         """Take no more requests; those that were handed in are answered."""
@@ -190,8 +191,9 @@ class Engine:
         with self._turn:
             self._refusing = self._closed = True
             self._turn.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
         for job in [*self._scheduler.running, *self._scheduler.queue.waiting()]:
             job.request.cancel()
         self._wait(lambda: not self._scheduler.has_work)
@@ -294,22 +296,27 @@ class Engine:
             self._step_and_tell()
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._turn_of_thread():
+                self._step_and_tell()
+        finally:
             with self._turn:
-                while not self._closed and (self._stepping or not self._scheduler.has_work):
-                    self._turn.wait()
-                if self._closed:
-                    self._thread = None
-                    self._turn.notify_all()
-                    return
-                self._stepping = True
-            self._step_and_tell()
+                self._thread = None
+                self._turn.notify_all()
+
+    def _turn_of_thread(self) -> bool:
+        """Wait for work; False where there will be none."""
+        with self._turn:
+            while not self._closed and (self._stepping or not self._scheduler.has_work):
+                self._turn.wait()
+            self._stepping = not self._closed
+            return self._stepping
 
     def _step_and_tell(self) -> None:
         try:
-            self.step()
-        except (OslerError, RuntimeError, MemoryError):
-            pass  # those whom it concerns have been told, and the others go on
+            # Those whom an error concerns have been told, and the others go on.
+            with suppress(Exception):
+                self.step()
         finally:
             with self._turn:
                 self._stepping = False

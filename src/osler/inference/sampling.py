@@ -1,10 +1,10 @@
 """From the scores of one position to one token.
 
 The guard against repetition and the filters mean what the logits processors of `transformers`
-mean, and run in its order. Everything here is float64 on the CPU, so that a sequence draws the
-same tokens wherever the model ran.
+mean, and run in its order. Everything here is on the CPU and sums in float64, so that a sequence
+draws the same tokens wherever the model ran.
 
-Shapes: V vocabulary, L ids so far.
+Shapes: V vocabulary, L ids so far, K ids that remain.
 """
 
 import math
@@ -120,31 +120,52 @@ def guard(logits_V: Tensor, ids_L: Tensor, params: SamplingParams) -> Tensor:
     return logits_V
 
 
-def narrow(logits_V: Tensor, params: SamplingParams) -> Tensor:
+def narrow(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
     """Apply temperature, top-k, top-p and min-p, in this order.
+
+    A vocabulary is large and what remains of it small, so that it is sorted as little as possible.
 
     Args:
         logits_V: scores of the next token.
         params: with a `temperature` above 0.
 
     Returns:
-        (V,), scores to draw from, dropped tokens at minus infinity.
+        int64 (K,), the ids that remain, ascending, and their scores to draw from, float64 (K,).
 
     Source: nucleus sampling (arXiv 1904.09751); min-p (arXiv 2407.01082).
     """
-    logits_V = logits_V / params.temperature
+    best = logits_V.max()
     if 0 < params.top_k < len(logits_V):
-        least = logits_V.topk(params.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < least, BANNED)
+        ids_K = (logits_V >= logits_V.topk(params.top_k).values[-1]).nonzero()[:, 0]
+        before, rest = logits_V[ids_K], 0.0
+    elif params.top_p < 1:
+        ids_K, rest = _head(logits_V, best, params)
+        before = logits_V[ids_K]
+    else:
+        ids_K, before, rest = torch.arange(len(logits_V)), logits_V, 0.0
+    scores_K = before.double() / params.temperature
     if params.top_p < 1:
-        ascending = logits_V.sort()
-        tail = ascending.values.softmax(dim=0).cumsum(dim=0) <= 1 - params.top_p
+        ascending = scores_K.sort()
+        tail = rest + (1 - rest) * ascending.values.softmax(dim=0).cumsum(dim=0) <= 1 - params.top_p
         tail[-1] = False
-        logits_V = logits_V.index_fill(0, ascending.indices[tail], BANNED)
+        kept = torch.ones_like(tail).index_fill(0, ascending.indices[tail], False)
+        ids_K, scores_K = ids_K[kept], scores_K[kept]
     if params.min_p > 0:
-        probability = logits_V.softmax(dim=0)
-        logits_V = logits_V.masked_fill(probability < params.min_p * probability.max(), BANNED)
-    return logits_V
+        kept = (scores_K - scores_K.max()).exp() >= params.min_p
+        ids_K, scores_K = ids_K[kept], scores_K[kept]
+    return ids_K, scores_K
+
+
+def _head(logits_V: Tensor, best: Tensor, params: SamplingParams) -> tuple[Tensor, float]:
+    """The ids of the best tokens, as many as reach `top_p` surely, and what the rest amounts to."""
+    weights_V = ((logits_V - best) / params.temperature).exp()
+    total = weights_V.sum(dtype=torch.float64)
+    for weight in (1e-4, 1e-6, 1e-8):
+        near_V = weights_V >= weight
+        rest = 1 - float(weights_V[near_V].sum(dtype=torch.float64) / total)
+        if 1 - rest > params.top_p + 1e-6:
+            return near_V.nonzero()[:, 0], rest
+    return torch.arange(len(logits_V)), 0.0
 
 
 @torch.inference_mode()
@@ -174,26 +195,29 @@ def sample(
     Raises:
         NonFiniteError: a score is NaN or infinite.
     """
-    if not logits_V.isfinite().all():
+    # Finite numbers of 32 bits do not add up to an infinite one of 64.
+    if not logits_V.sum(dtype=torch.float64).isfinite():
         raise NonFiniteError(
             f"the model's scores at position {len(ids_L)} are not finite;"
             " float16 overflows in this family: use bfloat16 or float32"
         )
-    logits_V = logits_V.to("cpu", torch.float64, copy=True)
+    logits_V = logits_V.to("cpu", torch.float32, copy=True)
     if never is not None and never < len(logits_V):
         logits_V[never] = BANNED
     if allowed_V is not None:
         logits_V.masked_fill_(~allowed_V, BANNED)
     guarded_V = guard(logits_V, ids_L, params)
-    if allowed_V is None or bool((guarded_V > BANNED).any()):
+    if guarded_V is not logits_V and guarded_V.max() > BANNED:
         logits_V = guarded_V
     if params.temperature == 0:
         return int(logits_V.argmax())
     # One uniform number through the inverse of the cumulative distribution: a difference in the
     # last bits of the scores, as between batch sizes, then almost never changes the token.
-    cumulative_V = narrow(logits_V, params).softmax(dim=0).cumsum(dim=0)
+    ids_K, scores_K = narrow(logits_V, params)
+    cumulative_K = scores_K.softmax(dim=0).cumsum(dim=0)
     uniform = torch.rand(1, dtype=torch.float64, generator=generator)
-    return int(torch.searchsorted(cumulative_V / cumulative_V[-1], uniform, right=True))
+    drawn = torch.searchsorted(cumulative_K / cumulative_K[-1], uniform, right=True)
+    return int(ids_K[drawn])
 
 
 @dataclass(frozen=True)
@@ -220,7 +244,9 @@ def token_logprob(logits_V: Tensor, token_id: int, top: int) -> TokenLogprob:
         token_id: the token.
         top: how many of the most probable tokens to report.
     """
-    logprobs_V = logits_V.double().log_softmax(dim=0)
-    best = logprobs_V.topk(top)
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return TokenLogprob(token_id, float(logprobs_V[token_id]), tuple(pairs))
+    best = logits_V.topk(max(top, 1))
+    highest = best.values[0].double()
+    total = (logits_V - best.values[0]).exp().sum(dtype=torch.float64).log() + highest
+    logprobs = (best.values.double() - total).tolist()
+    pairs = zip(best.indices[:top].tolist(), logprobs, strict=False)
+    return TokenLogprob(token_id, float(logits_V[token_id].double() - total), tuple(pairs))
