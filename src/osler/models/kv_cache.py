@@ -8,7 +8,7 @@ its owner can take it back: they hold about a window, whatever the length.
 Positions of several sequences go through the decoder as one row, one `Span` behind the other, so
 that each weight is read once for all; only here each looks at its own pages.
 
-Shapes: P pages, L new positions of a span, R those of all spans in a row, T positions that are seen,
+Shapes: P pages, L new positions of a span, R those of all spans in a row, T positions seen,
 N query heads, K key-value heads, H head size.
 """
 
