@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import osler
+from osler import cli_quantize
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
 
@@ -152,7 +153,15 @@ def _parser() -> argparse.ArgumentParser:
         help="nano, a folder, a hub id, or a configuration: medgemma_4b, medgemma_27b_text, "
         "medgemma_27b, medsiglip_448",
     )
+    info.add_argument(
+        "--verify", action="store_true", help="compare the checksums of a packed model's weights"
+    )
     info.add_argument("--json", action="store_true", help="print JSON")
+
+    quantize = _verb(
+        verbs, "quantize", cli_quantize.run, cli_quantize.PURPOSE, cli_quantize.EXAMPLE
+    )
+    cli_quantize.add_options(quantize)
 
     show = _verb(
         verbs,
@@ -306,9 +315,12 @@ def _embed(args: argparse.Namespace) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    from osler.tasks.info import model_info
+    from osler.tasks.info import model_info, verify
 
     info = model_info(args.model)
+    if args.verify:
+        verify(args.model)
+        _note(f"{args.model}: all checksums are right")
     if args.json:
         _print_json(asdict(info))
     else:
@@ -317,6 +329,8 @@ def _info(args: argparse.Namespace) -> None:
 
 def _info_lines(info: "ModelInfo") -> Iterable[str]:
     yield f"{info.name}: {info.family}" + (f", version {info.version}" if info.version else "")
+    if info.formats:
+        yield "packed       " + ", ".join(f"{part} {kind}" for part, kind in info.formats.items())
     yield f"parameters   {sum(info.parameters.values()):,}"
     for part, count in info.parameters.items():
         yield f"  {part:20} {count:>14,}"

@@ -4,8 +4,8 @@ Shapes: R rows, C columns, U units, I columns of a unit.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from osler.errors import CheckpointError
 from osler.models.config import MedGemmaConfig, MedSiglipConfig, TextConfig
+from osler.native.blocks import Blocks
 from osler.native.decoder_weights import decoder_parts
 from osler.native.encoder_weights import EncoderTensor, encoder_tensors
 from osler.native.formats import GROUPS, ROW_BLOCK, Matrix, has_row_scale, padded_rows
@@ -22,43 +23,13 @@ from osler.native.packing import Packer
 from osler.native.quantize import Rounding, quantize_int4
 
 FORMATS = ("int4", "int8", "bf16")  # that weights can be rounded to
+FORMATS_KEPT = ("q8_0", "q4_0")  # that blocks keep
 
 _SLAB_WEIGHTS = 2**21
 _VISION = ("vision_tower.", "multi_modal_projector.")
 
 # Told the number of weights that are done.
 Progress = Callable[[int], object]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Blocks:
-    """A matrix that is in blocks of 32 columns already, as GGUF has them.
-
-    Attributes:
-        format: "q8_0" or "q4_0".
-        cols: of the matrix.
-        bytes_RB: uint8, the blocks of each row.
-    """
-
-    format: str
-    cols: int
-    bytes_RB: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return len(self.bytes_RB), self.cols
-
-    def values_RC(self) -> Tensor:
-        """What they stand for, float32; every block begins with its scale."""
-        block_NB = self.bytes_RB.reshape(-1, 34 if self.format == "q8_0" else 18)
-        scale_N1 = block_NB[:, :2].contiguous().view(torch.float16).float()
-        value = block_NB[:, 2:]
-        if self.format == "q8_0":
-            value = value.contiguous().view(torch.int8)
-        else:  # the low nibbles of all columns' first half, then the high ones of the second
-            value = torch.cat([value & 15, value >> 4], dim=1).to(torch.int8) - 8
-        return (value * scale_N1).reshape(self.shape)
 
 
 # A tensor of any float type, perhaps mapped from a file; or blocks, which are kept as they are.
@@ -89,16 +60,20 @@ class ModelPacker:
         self._read = read
         self._progress = progress
         self._done = 0
+        self._formats: Counter[str] = Counter()
         self.rounded: list[str] = []
-        """Matrices that bf16 does not hold exactly."""
+        """Matrices that are not exactly what they were, though no rounding was asked for."""
 
-    def decoder(self, config: TextConfig, format: str, moments: Mapping[str, Tensor]) -> None:
+    def decoder(self, config: TextConfig, format: str, moments: Mapping[str, Tensor]) -> str:
         """Pack a decoder.
 
         Args:
             config: its sizes.
-            format: of its matrices, one of `FORMATS`; blocks stay what they are.
+            format: of its matrices, one of `FORMATS`; Q8_0 and Q4_0 stay what they are.
             moments: of their inputs, for int4; a matrix that has none is rounded to the nearest.
+
+        Returns:
+            The format of most weights.
 
         Raises:
             CheckpointError: a weight is not a number.
@@ -110,23 +85,26 @@ class ModelPacker:
             else:
                 (norm,) = sources
                 self._plain(part.name, _as_tensor(norm))
+        return self._main_format()
 
     def encoder(
         self, config: MedGemmaConfig | MedSiglipConfig, names: Mapping[str, object], format: str
-    ) -> None:
+    ) -> str:
         """Pack a MedSigLIP, or a MedGemma's vision tower with its projector.
 
         Args:
             config: its sizes.
             names: of all tensors of the model.
-            format: of its layers' matrices, "int8" or "bf16"; blocks stay what they are.
+            format: of its layers' matrices, "int8" or "bf16"; Q8_0 and Q4_0 stay what they are.
+
+        Returns:
+            The format of most weights.
 
         Raises:
             CheckpointError: a weight is not a number.
         """
         vision = config.vision_config
-        if vision is None:
-            return
+        assert vision is not None
         own = [
             name
             for name in names
@@ -138,6 +116,7 @@ class ModelPacker:
                 continue
             chosen = format if tensor.kind == "layer" else "bf16"
             self._matrix(tensor.name, self._sources(tensor), chosen, None, group=0)
+        return self._main_format()
 
     def _sources(self, tensor: EncoderTensor) -> list[Source]:
         """What a layer's matrix is made of where that is blocks, else its values."""
@@ -148,6 +127,11 @@ class ModelPacker:
             if any(isinstance(source, Blocks) for source in sources):
                 return sources
         return [tensor.values]
+
+    def _main_format(self) -> str:
+        ((format, _),) = self._formats.most_common(1)
+        self._formats.clear()
+        return format
 
     def _plain(self, name: str, values: Tensor) -> None:
         table = values.detach().float().numpy()
@@ -165,10 +149,16 @@ class ModelPacker:
     ) -> None:
         rows, cols = fused_rows([source.shape[0] for source in sources]), sources[0].shape[1]
         kinds = {source.format if isinstance(source, Blocks) else None for source in sources}
-        kept = kinds.pop() if len(kinds) == 1 else None
-        if kept is None:
+        blocks = kinds.pop() if len(kinds) == 1 else None
+        if blocks is None:  # none are blocks, or not all alike
             sources = [_as_tensor(source) for source in sources]
-        format = kept or format
+        elif blocks in FORMATS_KEPT:
+            format = blocks
+        else:
+            # No format of ours is as fine as Q6_K where it is fine; int8 comes close.
+            format = "int8"
+            self.rounded.append(name)
+        self._formats[format] += rows * cols
         if group is None or format != "int8":
             group = GROUPS[format]
         rounding = None
@@ -177,6 +167,8 @@ class ModelPacker:
 
         def parts() -> Iterator[Matrix]:
             for slab in slabs([_rows(source) for source in sources], cols):
+                if blocks not in (None, *FORMATS_KEPT):
+                    slab = Blocks(format=blocks, cols=cols, bytes_RB=slab).values_RC()
                 yield self._packed(name, slab, format, cols, group, rounding)
                 self._advance(slab.shape[0] * cols)
 

@@ -263,7 +263,7 @@ def write_packed(path: Path, about: Mapping[str, Any]) -> Iterator[PackedWriter]
 
     Args:
         path: its place; a file that is there stays until the new one is complete.
-        about: what the model is; anything that JSON holds.
+        about: what the model is; anything that JSON holds. Read at the end.
 
     Yields:
         A writer for the tensors.

@@ -149,7 +149,7 @@ def _row_scale(x_RC: Tensor, importance_C: Tensor) -> Tensor:
     wanted_RG = full_RG * torch.tensor(_RELATIVE)[error_TRG.argmin(dim=0)]
     widest_R = wanted_RG.amax(dim=1) / _MULTIPLIERS
     best_R = torch.full_like(widest_R, torch.inf)
-    scale_R = widest_R
+    scale_R: Tensor = widest_R
     for factor in _ROW_SCALES:
         tried_R = widest_R * factor
         exact_RG = wanted_RG / tried_R[:, None]

@@ -4,7 +4,7 @@ Sentencepiece joins the two neighbours that make the piece of the highest score.
 piece, the pairs that make it, by falling score, says the same in merges.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,10 @@ def read_sentencepiece_bpe(path: Path, names: Mapping[str, Any]) -> tokenizers.T
         CheckpointError: a broken file, or added tokens that are missing or do not fit.
     """
     model = open_sentencepiece(path)
-    vocab = {model.id_to_piece(index): index for index in range(model.get_piece_size())}
-    scores = {piece: model.get_score(index) for piece, index in vocab.items()}
-    tokenizer = tokenizers.Tokenizer(
-        models.BPE(
-            vocab=vocab,
-            merges=_merges(vocab, scores),
-            unk_token="<unk>",
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    indices = range(model.get_piece_size())
+    tokenizer = scored_bpe(
+        [model.id_to_piece(index) for index in indices],
+        [model.get_score(index) for index in indices],
     )
     added = names.get("added_tokens_decoder")
     if not isinstance(added, dict):
@@ -53,6 +43,35 @@ def read_sentencepiece_bpe(path: Path, names: Mapping[str, Any]) -> tokenizers.T
         tokenizer.add_tokens([token])
         if tokenizer.token_to_id(token.content) != index:
             raise CheckpointError(f"{path}: added token {token.content!r} cannot have id {index}")
+    return tokenizer
+
+
+def scored_bpe(pieces: Sequence[str], scores: Sequence[float]) -> tokenizers.Tokenizer:
+    """Make a tokenizer of pieces with scores; none of them is found in text before all else.
+
+    Args:
+        pieces: of the vocabulary, by id.
+        scores: of each.
+
+    Raises:
+        ValueError: a piece that is there twice.
+    """
+    vocab = {piece: index for index, piece in enumerate(pieces)}
+    if len(vocab) < len(pieces):
+        raise ValueError("a piece is in the vocabulary twice")
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(
+            vocab=vocab,
+            merges=_merges(vocab, dict(zip(pieces, scores, strict=True))),
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     return tokenizer
 
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from osler.errors import ModelNotFoundError
+from osler.errors import CheckpointError, ModelNotFoundError
 from osler.models import config as configs
 from osler.models.config import SLIDING, MedGemmaConfig, MedSiglipConfig, TextConfig
 from osler.models.hf_config import read_medgemma_config, read_medsiglip_config
 from osler.models.medgemma import MedGemma
 from osler.models.medsiglip import MedSiglip
+from osler.native.packed_file import PACKED_FILE, PackedFile
 from osler.tasks.checkpoint_extras import config_field
 from osler.tasks.locate import CONFIG_FILES, locate
+from osler.tasks.packed_folder import is_packed
 
 NAMED: dict[str, Callable[[], MedGemmaConfig | MedSiglipConfig]] = {
     "medgemma_4b": configs.medgemma_4b,
@@ -22,6 +25,7 @@ NAMED: dict[str, Callable[[], MedGemmaConfig | MedSiglipConfig]] = {
     "medsiglip_448": configs.medsiglip_448,
     "medsiglip_nano": configs.medsiglip_nano,
 }
+PACKED = "packed"
 DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
 CONTEXTS = (2048, 8192, 32_768, 131_072)
 
@@ -38,7 +42,8 @@ class ModelInfo:
         image_size_px: side of the square that the model sees; None for text only.
         tokens_per_image: how much of the context one image takes; None where that means nothing.
         context_tokens: the most tokens of a prompt, or of one text of an encoder.
-        weights_bytes: dtype to memory of the weights.
+        formats: of a packed model, part to format, as "decoder" to "int4"; else empty.
+        weights_bytes: dtype to memory of the weights; of a packed model only "packed", the file.
         cache_bytes: dtype to context length to memory of keys and values, one sequence.
     """
 
@@ -49,6 +54,7 @@ class ModelInfo:
     image_size_px: int | None
     tokens_per_image: int | None
     context_tokens: int
+    formats: dict[str, str]
     weights_bytes: dict[str, int]
     cache_bytes: dict[str, dict[int, int]]
 
@@ -63,7 +69,8 @@ def model_info(name: str) -> ModelInfo:
         ModelNotFoundError: neither.
         CheckpointError: the folder's `config.json` describes no model of the family.
     """
-    config = NAMED[name]() if name in NAMED else _read_config(name)
+    folder = None if name in NAMED else _locate(name)
+    config = NAMED[name]() if folder is None else _read_config(folder)
     with torch.device("meta"):
         model = MedGemma(config) if isinstance(config, MedGemmaConfig) else MedSiglip(config)
     parameters = {
@@ -71,6 +78,16 @@ def model_info(name: str) -> ModelInfo:
     }
     parameters |= {name: p.numel() for name, p in model.named_parameters(recurse=False)}
     total = sum(parameters.values())
+    formats: dict[str, str] = {}
+    weights_bytes = {dtype: total * size for dtype, size in DTYPE_BYTES.items()}
+    cache_dtypes = DTYPE_BYTES
+    if folder is not None and is_packed(folder):
+        file = PackedFile(folder / PACKED_FILE)
+        formats = {
+            part: str(file.about[part]) for part in ("decoder", "encoder") if file.about.get(part)
+        }
+        weights_bytes = {PACKED: file.size_bytes}
+        cache_dtypes = {PACKED: DTYPE_BYTES["bfloat16"]}
     cache_bytes: dict[str, dict[int, int]] = {}
     text, vision = config.text_config, config.vision_config
     if isinstance(text, TextConfig):
@@ -78,7 +95,7 @@ def model_info(name: str) -> ModelInfo:
         lengths.append(text.max_position_embeddings)
         cache_bytes = {
             dtype: {length: cache_numbers(text, length) * size for length in lengths}
-            for dtype, size in DTYPE_BYTES.items()
+            for dtype, size in cache_dtypes.items()
         }
     tokens_per_image = None
     if isinstance(config, MedGemmaConfig) and vision is not None:
@@ -91,7 +108,8 @@ def model_info(name: str) -> ModelInfo:
         image_size_px=vision.image_size if vision else None,
         tokens_per_image=tokens_per_image,
         context_tokens=text.max_position_embeddings,
-        weights_bytes={dtype: total * size for dtype, size in DTYPE_BYTES.items()},
+        formats=formats,
+        weights_bytes=weights_bytes,
         cache_bytes=cache_bytes,
     )
 
@@ -108,13 +126,38 @@ def cache_numbers(text: TextConfig, length: int) -> int:
     return 2 * positions * text.num_key_value_heads * text.head_dim
 
 
-def _read_config(name: str) -> MedGemmaConfig | MedSiglipConfig:
+def verify(name: str, progress: Callable[[int, int], object] | None = None) -> int:
+    """Compare the checksums of a packed model's weights.
+
+    Args:
+        name: the model, as `osler.load` takes it.
+        progress: called with the number of bytes compared so far, and of all.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        CheckpointError: a damaged file, or a model that is not packed.
+    """
+    folder = _locate(name)
+    if not is_packed(folder):
+        raise CheckpointError(f"{folder}: not packed; only packed weights have checksums")
+    file = PackedFile(folder / PACKED_FILE)
+    total = file.size_bytes
+    file.verify(None if progress is None else lambda done: progress(done, total))
+    return total
+
+
+def _locate(name: str) -> Path:
     try:
-        folder = locate(name, "medgemma", CONFIG_FILES)
+        return locate(name, "medgemma", CONFIG_FILES)
     except ModelNotFoundError as error:
         if "/" in name:
             raise
         raise ModelNotFoundError(f"{error}, nor one of {', '.join(NAMED)}") from None
+
+
+def _read_config(folder: Path) -> MedGemmaConfig | MedSiglipConfig:
     if config_field(folder, "model_type") == "siglip":
         return read_medsiglip_config(folder)
     return read_medgemma_config(folder)

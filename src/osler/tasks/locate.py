@@ -12,7 +12,7 @@ Family = Literal["medgemma", "medsiglip"]
 
 NANO = "nano"
 PROCESSOR_FILES = ("*.json", "*.model", "*.jinja")
-CHECKPOINT_FILES = ("*.safetensors", *PROCESSOR_FILES)
+CHECKPOINT_FILES = ("*.safetensors", "*.osler", *PROCESSOR_FILES)
 CONFIG_FILES = (CONFIG_FILE,)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

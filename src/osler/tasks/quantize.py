@@ -163,12 +163,7 @@ def pack(
     config = origin.config
     family = "medsiglip" if isinstance(config, MedSiglipConfig) else "medgemma"
     weights = sum(math.prod(shape) for shape in origin.shapes.values())
-    about = {
-        "family": family,
-        "decoder": decoder,
-        "encoder": encoder,
-        "made_by": f"osler {osler.__version__}",
-    }
+    about: dict[str, str | None] = {"family": family, "made_by": f"osler {osler.__version__}"}
     with new_packed_folder(target) as staging:
         with write_packed(staging / PACKED_FILE, about) as writer:
             packer = ModelPacker(
@@ -178,9 +173,10 @@ def pack(
                 progress=lambda done: progress("packing", min(done, weights), weights),
             )
             if isinstance(config, MedGemmaConfig) and decoder is not None:
-                packer.decoder(config.text_config, decoder, moments or {})
+                decoder = packer.decoder(config.text_config, decoder, moments or {})
             if encoder is not None:
-                packer.encoder(config, origin.shapes, encoder)
+                encoder = packer.encoder(config, origin.shapes, encoder)
+            about |= {"decoder": decoder, "encoder": encoder}
         file_bytes = (staging / PACKED_FILE).stat().st_size
         origin.describe(staging)
     return PackedModel(
