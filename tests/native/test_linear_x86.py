@@ -1,5 +1,7 @@
 """The x86 kernels compute what the portable ones do: all formats, out kinds, and tails."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -83,13 +85,19 @@ def test_what_is_not_finite_stays_so(kernels, portable, format, bad):
         assert not np.isfinite(y[~finite]).any()
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(("rows", "cols"), SHAPES)
-def test_products(kernels, portable, format, rows, cols):
+@functools.cache
+def _case(format, rows, cols):
+    """A matrix, activations, and what the portable kernels make of them."""
     generator = np.random.default_rng(rows)
     matrix = random_matrix(generator, format, rows, cols)
     x = _x(generator, max(TOKENS), cols)
-    expected = _product(portable, matrix, x)
+    return matrix, x, _product(_table("portable"), matrix, x)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("rows", "cols"), SHAPES)
+def test_products(kernels, format, rows, cols):
+    matrix, x, expected = _case(format, rows, cols)
     for tokens in TOKENS:
         _assert_close(_product(kernels, matrix, x[:tokens]), expected[:tokens], format)
 

@@ -39,6 +39,8 @@ static bool has(uint32_t word, uint32_t bits) {
 
 static void ask(void) {
     enum { YMM = 0x6, ZMM = 0xe6, TILES = 0x60000 };
+    // Compilers have different names for these.
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
     uint32_t a, b, c, d, b7, c7, d7, a71 = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, bit_OSXSAVE))
         return;
@@ -54,7 +56,7 @@ static void ask(void) {
                            has(c7, bit_AVX512VNNI);
     features.avx512 = features.avx512_vnni && has(a71, bit_AVX512BF16);
     features.amx = features.avx512 && (saved & TILES) == TILES &&
-                   has(d7, bit_AMX_TILE | bit_AMX_INT8 | bit_AMX_BF16) && tiles_permitted();
+                   has(d7, AMX_TILE | AMX_INT8 | AMX_BF16) && tiles_permitted();
 }
 
 #elif defined(__aarch64__)

@@ -1,15 +1,9 @@
 // AMX: tiles of 16 tokens x 64 bytes of activations as they lie, times tiles of 64 bytes x 16 rows
 // of weights as they lie (a line of packed weights is a row of a tile), two by two.
+#define OSL_WITH_AMX
 #include "linear_avx512.h"
 
 #ifdef OSL_X86
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("amx-tile,amx-int8,amx-bf16"))),                \
-                             apply_to = function)
-#else
-#pragma GCC target("amx-tile,amx-int8,amx-bf16")
-#endif
 
 enum {
     TILE = 16,         // tokens in a tile
@@ -287,6 +281,5 @@ const osl_kernels osl_kernels_amx = {
      [OSL_Q4_0] = osl_few_avx512},
 };
 
-OSL_AVX512_END
 OSL_AVX512_END
 #endif

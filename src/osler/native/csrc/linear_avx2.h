@@ -1,5 +1,5 @@
-// What the AVX2 files share. Include it first of all, as linear_avx512.h; a file ends with
-// OSL_AVX2_END.
+// What the AVX2 files share. Include it first of all, after OSL_WITH_VNNI for that too, as
+// linear_avx512.h; a file ends with OSL_AVX2_END.
 #ifndef OSL_LINEAR_AVX2_H
 #define OSL_LINEAR_AVX2_H
 
@@ -11,10 +11,17 @@
 
 #if defined(__clang__)
 #define OSL_AVX2_END _Pragma("clang attribute pop")
+#if defined(OSL_WITH_VNNI)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function)
+#else
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#endif
 #else
 #define OSL_AVX2_END
 #pragma GCC target("avx2,fma,f16c")
+#if defined(OSL_WITH_VNNI)
+#pragma GCC target("avxvnni")
+#endif
 #endif
 
 #define OSL_INLINE static inline __attribute__((always_inline))

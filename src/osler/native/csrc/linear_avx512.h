@@ -1,6 +1,6 @@
 // What the AVX-512 and AMX files share. Include it first of all: it sets the instructions that the
-// rest of the file is compiled for (AVX-512 F, BW, VL, DQ, VNNI; more where a file asks for more).
-// A file ends with OSL_AVX512_END.
+// rest of the file is compiled for: AVX-512 F, BW, VL, DQ, VNNI, and after OSL_WITH_BF16 or
+// OSL_WITH_AMX what these say. A file ends with OSL_AVX512_END.
 #ifndef OSL_LINEAR_AVX512_H
 #define OSL_LINEAR_AVX512_H
 
@@ -13,12 +13,23 @@
 
 #if defined(__clang__)
 #define OSL_AVX512_END _Pragma("clang attribute pop")
+#define OSL_TARGET(list) __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl," list)))
+#if defined(OSL_WITH_AMX)
 #pragma clang attribute push(                                                                      \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))),        \
-    apply_to = function)
+    OSL_TARGET("avx512dq,avx512vnni,avx512bf16,amx-tile,amx-int8,amx-bf16"), apply_to = function)
+#elif defined(OSL_WITH_BF16)
+#pragma clang attribute push(OSL_TARGET("avx512dq,avx512vnni,avx512bf16"), apply_to = function)
+#else
+#pragma clang attribute push(OSL_TARGET("avx512dq,avx512vnni"), apply_to = function)
+#endif
 #else
 #define OSL_AVX512_END
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#if defined(OSL_WITH_AMX)
+#pragma GCC target("avx512bf16,amx-tile,amx-int8,amx-bf16")
+#elif defined(OSL_WITH_BF16)
+#pragma GCC target("avx512bf16")
+#endif
 #endif
 
 #define OSL_INLINE static inline __attribute__((always_inline))

@@ -1,13 +1,8 @@
 // bf16 with AVX512_BF16.
+#define OSL_WITH_BF16
 #include "linear_avx512.h"
 
 #ifdef OSL_X86
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512bf16"))), apply_to = function)
-#else
-#pragma GCC target("avx512bf16")
-#endif
 
 typedef __m512bh pairs;
 
@@ -26,6 +21,5 @@ OSL_INLINE __m512 dot(__m512 sum, pairs w, pairs x) {
 #define OSL_MULTIPLY_BF16 osl_bf16_avx512bf16
 #include "linear_avx512_bf16.h"
 
-OSL_AVX512_END
 OSL_AVX512_END
 #endif

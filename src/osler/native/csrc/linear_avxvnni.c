@@ -1,13 +1,8 @@
 // Products with AVX-VNNI, which processors without AVX-512 may have.
+#define OSL_WITH_VNNI
 #include "linear_avx2.h"
 
 #ifdef OSL_X86
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avxvnni"))), apply_to = function)
-#else
-#pragma GCC target("avxvnni")
-#endif
 
 OSL_INLINE __m256i unsigned_start(int32_t start) {
     return _mm256_set1_epi32(start);
@@ -57,6 +52,5 @@ const osl_kernels osl_kernels_avxvnni = {
      [OSL_Q4_0] = multiply_q4_0},
 };
 
-OSL_AVX2_END
 OSL_AVX2_END
 #endif
