@@ -44,9 +44,7 @@ class _Tower:
         self._run = library.function(name, ctypes.c_int, address, address, number, address)
         pointer = new(ctypes.byref(model), pool)
         if not pointer:
-            raise MemoryError(
-                "no memory for the native encoder, or its weights do not fit its sizes"
-            )
+            raise MemoryError("no memory for the native encoder")
         self._pointer = ctypes.c_void_p(pointer)
         self._kept = [kept, pool]
         self._width: int = width(pointer)
@@ -79,20 +77,25 @@ class NativeVision:
             pool: their threads.
 
         Raises:
-            ValueError: the model has no vision tower.
+            ValueError: the model has no vision tower, or its weights have other sizes.
             MemoryError: not enough memory.
         """
         if config.vision_config is None:
             raise ValueError("this model reads text only")
         self._config = config
-        self._side = config.vision_config.image_size
         maker = StructMaker(weights)
         model = _vision_struct(maker, "vision_tower", config.vision_config)
         model.output = SOFT_TOKENS
         model.pool = config.vision_config.grid // round(config.mm_tokens_per_image**0.5)
-        model.soft_norm = maker.values("multi_modal_projector.mm_soft_emb_norm.weight")
-        name = "multi_modal_projector.mm_input_projection"
-        model.projection = maker.dense(name, bias=False)
+        hidden = config.vision_config.hidden_size
+        norm = "multi_modal_projector.mm_soft_emb_norm.weight"
+        model.soft_norm = maker.values(norm, hidden)
+        model.projection = maker.dense(
+            "multi_modal_projector.mm_input_projection",
+            config.text_config.hidden_size,
+            hidden,
+            bias=False,
+        )
         self._tower = _Tower(library, pool, model, maker.kept)
 
     @property
@@ -127,6 +130,7 @@ class NativeMedSiglip:
             pool: their threads.
 
         Raises:
+            ValueError: the weights have other sizes.
             MemoryError: not enough memory.
         """
         self.config = config
@@ -135,12 +139,14 @@ class NativeMedSiglip:
         maker = StructMaker(weights)
         vision = _vision_struct(maker, "vision_model", config.vision_config)
         vision.output = PROBE
-        vision.probe_keys = maker.values("vision_head.probe_keys")
-        vision.probe_values = maker.dense("vision_head.v_proj")
-        vision.probe_out = maker.dense("vision_head.attention.out_proj")
-        vision.probe_fc1 = maker.dense("vision_head.mlp.fc1")
-        vision.probe_fc2 = maker.dense("vision_head.mlp.fc2")
-        vision.probe_norm = maker.norm("vision_head.layernorm")
+        hidden, wide = config.vision_config.hidden_size, config.vision_config.intermediate_size
+        heads = config.vision_config.num_attention_heads
+        vision.probe_keys = maker.values("vision_head.probe_keys", heads * hidden)
+        vision.probe_values = maker.dense("vision_head.v_proj", hidden, hidden)
+        vision.probe_out = maker.dense("vision_head.attention.out_proj", hidden, hidden)
+        vision.probe_fc1 = maker.dense("vision_head.mlp.fc1", wide, hidden)
+        vision.probe_fc2 = maker.dense("vision_head.mlp.fc2", hidden, wide)
+        vision.probe_norm = maker.norm("vision_head.layernorm", hidden)
         self._images = _Tower(library, pool, vision, maker.kept)
         maker = StructMaker(weights)
         text = _text_struct(maker, "text_model", config.text_config)
@@ -176,36 +182,23 @@ def _pixels(pixels_NCSS: Tensor, config: VisionConfig | None) -> Tensor:
 
 
 def _vision_struct(maker: StructMaker, name: str, config: VisionConfig) -> ModelStruct:
-    return ModelStruct(
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        positions=config.grid**2,
-        layer_norm_eps=config.layer_norm_eps,
-        layers=maker.layers(f"{name}.encoder.layers", config.num_hidden_layers),
-        norm=maker.norm(f"{name}.post_layernorm"),
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        num_channels=config.num_channels,
-        embedding=maker.dense(f"{name}.embeddings.patch_embedding"),
-        position=maker.matrix(f"{name}.embeddings.position_embedding.weight"),
-    )
+    hidden = config.hidden_size
+    model = maker.tower(name, config, config.grid**2)
+    model.norm = maker.norm(f"{name}.post_layernorm", hidden)
+    model.image_size = config.image_size
+    model.patch_size = config.patch_size
+    model.num_channels = config.num_channels
+    patch = config.num_channels * config.patch_size**2
+    model.embedding = maker.dense(f"{name}.embeddings.patch_embedding", hidden, patch)
+    return model
 
 
 def _text_struct(maker: StructMaker, name: str, config: SiglipTextConfig) -> ModelStruct:
-    model = ModelStruct(
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        positions=config.max_position_embeddings,
-        layer_norm_eps=config.layer_norm_eps,
-        layers=maker.layers(f"{name}.encoder.layers", config.num_hidden_layers),
-        norm=maker.norm(f"{name}.final_layer_norm"),
-        position=maker.matrix(f"{name}.embeddings.position_embedding.weight"),
-        output=LAST_TOKEN,
-        projection=maker.dense(f"{name}.head"),
-    )
-    model.embedding.w = maker.matrix(f"{name}.embeddings.token_embedding.weight")
+    hidden = config.hidden_size
+    model = maker.tower(name, config, config.max_position_embeddings)
+    model.norm = maker.norm(f"{name}.final_layer_norm", hidden)
+    tokens = f"{name}.embeddings.token_embedding.weight"
+    model.embedding.w = maker.matrix(tokens, config.vocab_size, hidden)
+    model.output = LAST_TOKEN
+    model.projection = maker.dense(f"{name}.head", config.projection_size, hidden)
     return model

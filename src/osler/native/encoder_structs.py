@@ -5,6 +5,7 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
+from osler.models.siglip import EncoderSizes
 from osler.native.encoder_weights import EncoderWeights
 from osler.native.library import MatrixStruct
 
@@ -70,6 +71,8 @@ class ModelStruct(ctypes.Structure):
 class StructMaker:
     """Makes structures out of named tensors, and keeps what they point to.
 
+    Every size is checked: what the library reads beyond an array is somebody else's memory.
+
     Attributes:
         kept: arrays and structures that must live as long as the structures made.
     """
@@ -78,42 +81,64 @@ class StructMaker:
         self._weights = weights
         self.kept: list[object] = []
 
-    def matrix(self, name: str) -> MatrixStruct:
-        """A matrix."""
+    def matrix(self, name: str, rows: int, cols: int) -> MatrixStruct:
+        """A matrix.
+
+        Raises:
+            ValueError: it has other sizes.
+        """
         struct = MatrixStruct.of(self._weights.matrix(name))
+        if (struct.rows, struct.cols) != (rows, cols):
+            raise ValueError(f"{name} is {struct.rows} x {struct.cols}, not {rows} x {cols}")
         self.kept.append(struct.matrix)
         return struct
 
-    def values(self, name: str) -> int:
-        """The address of plain values."""
+    def values(self, name: str, size: int) -> int:
+        """The address of plain values.
+
+        Raises:
+            ValueError: there are not `size` of them.
+        """
         values: NDArray[np.float32] = np.ascontiguousarray(self._weights.values(name), np.float32)
+        if values.size != size:
+            raise ValueError(f"{name} has {values.size} values, not {size}")
         self.kept.append(values)
         return values.ctypes.data
 
-    def dense(self, name: str, *, bias: bool = True) -> DenseStruct:
+    def dense(self, name: str, rows: int, cols: int, *, bias: bool = True) -> DenseStruct:
         """A linear layer."""
-        return DenseStruct(
-            self.matrix(f"{name}.weight"), self.values(f"{name}.bias") if bias else None
-        )
+        matrix = self.matrix(f"{name}.weight", rows, cols)
+        return DenseStruct(matrix, self.values(f"{name}.bias", rows) if bias else None)
 
-    def norm(self, name: str) -> NormStruct:
+    def norm(self, name: str, size: int) -> NormStruct:
         """A layer norm."""
-        return NormStruct(self.values(f"{name}.weight"), self.values(f"{name}.bias"))
+        return NormStruct(self.values(f"{name}.weight", size), self.values(f"{name}.bias", size))
 
-    def layers(self, name: str, count: int) -> "ctypes.Array[LayerStruct]":
-        """The layers of a tower."""
-        layers = (LayerStruct * count)(
+    def tower(self, name: str, config: EncoderSizes, positions: int) -> ModelStruct:
+        """A model with its layers and positions; what stands before and after them is missing."""
+        hidden, wide = config.hidden_size, config.intermediate_size
+        layers = (LayerStruct * config.num_hidden_layers)(
             *(
                 LayerStruct(
-                    self.norm(f"{layer}.layer_norm1"),
-                    self.norm(f"{layer}.layer_norm2"),
-                    self.dense(f"{layer}.self_attn.qkv_proj"),
-                    self.dense(f"{layer}.self_attn.out_proj"),
-                    self.dense(f"{layer}.mlp.fc1"),
-                    self.dense(f"{layer}.mlp.fc2"),
+                    self.norm(f"{layer}.layer_norm1", hidden),
+                    self.norm(f"{layer}.layer_norm2", hidden),
+                    self.dense(f"{layer}.self_attn.qkv_proj", 3 * hidden, hidden),
+                    self.dense(f"{layer}.self_attn.out_proj", hidden, hidden),
+                    self.dense(f"{layer}.mlp.fc1", wide, hidden),
+                    self.dense(f"{layer}.mlp.fc2", hidden, wide),
                 )
-                for layer in (f"{name}.{i}" for i in range(count))
+                for layer in (f"{name}.encoder.layers.{i}" for i in range(config.num_hidden_layers))
             )
         )
         self.kept.append(layers)
-        return layers
+        position = f"{name}.embeddings.position_embedding.weight"
+        return ModelStruct(
+            hidden_size=hidden,
+            intermediate_size=wide,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            positions=positions,
+            layer_norm_eps=config.layer_norm_eps,
+            layers=layers,
+            position=self.matrix(position, positions, hidden),
+        )

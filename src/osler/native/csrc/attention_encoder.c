@@ -21,6 +21,10 @@ const osl_attention *osl_attention_named(const char *name) {
 }
 
 const osl_attention *osl_attention_chosen(void) {
-    const osl_attention *found = osl_attention_named(osl_kernels_chosen()->name);
+    const char *name = osl_kernels_chosen()->name;
+    const osl_attention *found = osl_attention_named(name);
+    // Tables for integer products beyond AVX2 change nothing here.
+    if (!found && !strncmp(name, "avx", 3))
+        found = osl_attention_avx2();
     return found ? found : &portable;
 }

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common.h"
+
 typedef struct {
     int32_t positions, head_dim;
     int32_t keys;      // positions, padded
@@ -49,7 +51,7 @@ typedef struct {
 const osl_attention *osl_attention_chosen(void);
 
 // One of the tables by name, or NULL where this processor or this build has it not.
-const osl_attention *osl_attention_named(const char *name);
+OSL_API const osl_attention *osl_attention_named(const char *name);
 
 // For osl_attention_named() only; NULL where the build has them not.
 const osl_attention *osl_attention_avx2(void);

@@ -5,8 +5,9 @@
 // x 16 keys. P V: P 16 queries x 32 keys times V 16 pairs of keys x 16 dimensions. Both take 32
 // queries at a time, with four or six sums, to hide the latency.
 #include "attention_encoder.h"
+#include "kernels.h"
 
-#if defined(__x86_64__)
+#ifdef OSL_X86
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
 #else

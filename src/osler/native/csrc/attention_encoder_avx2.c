@@ -1,7 +1,8 @@
 // Attention of the encoder with AVX2 and FMA, for all x86 without AVX512_BF16.
 #include "attention_encoder.h"
+#include "kernels.h"
 
-#if defined(__x86_64__)
+#ifdef OSL_X86
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else

@@ -4,8 +4,9 @@
 // for P V (20 sums). A head of 72 is 36 pairs of dimensions for the scores and 80 for P V, so that
 // only a tenth of the second half is wasted.
 #include "attention_encoder.h"
+#include "kernels.h"
 
-#if defined(__x86_64__)
+#ifdef OSL_X86
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), apply_to = function)
 #else
