@@ -34,6 +34,7 @@ from osler.training.contrastive import (
     ContrastiveConfig,
     Lessons,
     VariedImages,
+    some_patches,
     train_contrastive,
 )
 from osler.training.contrastive import initialise as initialise_encoders
@@ -55,6 +56,8 @@ _SEQUENCES = 40
 # What 98 of 100 questions about an image take with their answers; one length compiles once.
 _LENGTH = 104
 _TEXT_SHARE = 0.1
+# Of the 196 patches of an image.
+_KEPT_PATCHES = 64
 # Images of sets with fewer than so many are stored in so many views more.
 _SMALL_SET = 1000
 _MORE_VIEWS = 5
@@ -67,7 +70,7 @@ def encoder_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     items = list(read_image_pack(data, "train"))
     squares = load_squares(items, model.config.vision_config.image_size)
     initialise_encoders(model, squares)
-    patches_of = VariedImages(model.vision_model, items, squares, kept_patches=64)
+    patches_of = VariedImages(model.vision_model, items, squares, kept_patches=_KEPT_PATCHES)
     _compile([model.vision_model.encoder.layers, model.text_model.encoder.layers])
     config = ContrastiveConfig(steps=steps, learning_rate=4e-4)
     tokenize = _tokenize_captions(weights)
@@ -97,13 +100,15 @@ def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     model.vision_model.requires_grad_(False)
     items = list(read_image_pack(data, "train"))
     patches_NPD, rows = _features(items, runs)
-    rng = random.Random(0)
+    rng, generator = random.Random(0), torch.Generator().manual_seed(0)
 
     def patches_of(chosen: Sequence[int]) -> Tensor:
-        return patches_NPD[[rng.choice(rows[i]) for i in chosen]].float()
+        # The stored views are few; leaving patches out keeps the head from learning them by heart.
+        whole_BPD = patches_NPD[[rng.choice(rows[i]) for i in chosen]].float()
+        return some_patches(whole_BPD, _KEPT_PATCHES, generator)
 
     _compile([model.text_model.encoder.layers])
-    config = ContrastiveConfig(steps=steps, choice_weight=3.0)
+    config = ContrastiveConfig(steps=steps, choice_weight=3.0, weight_decay=0.1)
     tokenize = _tokenize_captions(weights)
     train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "heads"))
 
