@@ -44,10 +44,11 @@ def alone(make_runner: MakeRunner, tokenizer: Tokenizer, prompt: Prompt, params:
 
 
 def assert_same(generation: Generation, expected: Generation) -> None:
-    """The same tokens; or others from where two were as good as equal.
+    """The same tokens; or others from where the scores differ in their last places.
 
     The native kernels add in another order when they read several tokens at once, and round keys
-    and values to bf16, which makes a difference in the last place one in the third.
+    and values to bf16, which makes a difference in the last place one in the third. That may part
+    two tokens that are as good as equal, or a draw at the edge between two.
     """
     pairs = zip(generation.ids, expected.ids, strict=False)
     first = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
@@ -56,10 +57,12 @@ def assert_same(generation: Generation, expected: Generation) -> None:
         assert generation.text == expected.text
         assert generation.finish_reason == expected.finish_reason
         return
+    assert generation.logprobs is not None
     assert expected.logprobs is not None
-    chances = dict(expected.logprobs[first].top)
-    difference = chances[generation.ids[first]] - chances[expected.ids[first]]
-    assert abs(difference) < 0.02, f"token {first}"
+    ours, theirs = (dict(report[first].top) for report in (generation.logprobs, expected.logprobs))
+    common = ours.keys() & theirs.keys()
+    assert len(common) >= len(ours) - 2
+    assert max(abs(ours[token] - theirs[token]) for token in common) < 0.05, f"token {first}"
 
 
 PARAMS = [
