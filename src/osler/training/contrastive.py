@@ -165,12 +165,6 @@ class Lessons:
         return [text for text, _ in told], torch.tensor(match)
 
 
-def some_patches(x_BPD: Tensor, kept: int, generator: torch.Generator) -> Tensor:
-    """So many patches of each image, chosen at random, in random order."""
-    places = torch.rand(x_BPD.shape[:2], generator=generator).topk(kept).indices
-    return x_BPD.gather(1, places[..., None].expand(-1, -1, x_BPD.shape[-1]))
-
-
 class VariedImages:
     """The patches of images that are varied anew each time, by a tower that learns.
 
@@ -207,7 +201,9 @@ class VariedImages:
         pixels = augment(self._squares_N3SS[list(chosen)], sets, self._generator)
         x_BPD = self._tower.embeddings(pixels)
         if self._kept_patches is not None:
-            x_BPD = some_patches(x_BPD, self._kept_patches, self._generator)
+            scores = torch.rand(x_BPD.shape[:2], generator=self._generator)
+            kept = scores.topk(self._kept_patches).indices
+            x_BPD = x_BPD.gather(1, kept[..., None].expand(-1, -1, x_BPD.shape[-1]))
         patches: Tensor = self._tower.post_layernorm(self._tower.encoder(x_BPD))
         return patches
 

@@ -34,7 +34,6 @@ from osler.training.contrastive import (
     ContrastiveConfig,
     Lessons,
     VariedImages,
-    some_patches,
     train_contrastive,
 )
 from osler.training.contrastive import initialise as initialise_encoders
@@ -100,15 +99,13 @@ def heads_phase(data: Path, runs: Path, weights: Path, steps: int) -> None:
     model.vision_model.requires_grad_(False)
     items = list(read_image_pack(data, "train"))
     patches_NPD, rows = _features(items, runs)
-    rng, generator = random.Random(0), torch.Generator().manual_seed(0)
+    rng = random.Random(0)
 
     def patches_of(chosen: Sequence[int]) -> Tensor:
-        # The stored views are few; leaving patches out keeps the head from learning them by heart.
-        whole_BPD = patches_NPD[[rng.choice(rows[i]) for i in chosen]].float()
-        return some_patches(whole_BPD, _KEPT_PATCHES, generator)
+        return patches_NPD[[rng.choice(rows[i]) for i in chosen]].float()
 
     _compile([model.text_model.encoder.layers])
-    config = ContrastiveConfig(steps=steps, choice_weight=3.0, weight_decay=0.1)
+    config = ContrastiveConfig(steps=steps, choice_weight=3.0)
     tokenize = _tokenize_captions(weights)
     train_contrastive(model, items, patches_of, tokenize, config, _state(runs, "heads"))
 
@@ -298,9 +295,9 @@ def main() -> None:
     run, steps = {
         "encoder": (encoder_phase, 3600),
         "refine": (refine_phase, 120),
-        "heads": (heads_phase, 2000),
+        "heads": (heads_phase, 1500),
         "text": (text_phase, 1000),
-        "images": (images_phase, 1100),
+        "images": (images_phase, 1500),
     }[arguments.phase]
     run(arguments.data, arguments.runs, arguments.out, arguments.steps or steps)
 
