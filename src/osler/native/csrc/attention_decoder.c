@@ -123,6 +123,15 @@ static void fetch_scales(const osl_paged *a, const uint8_t *block, int32_t page,
     memcpy(room->value_scale + page * OSL_PAGE, osl_kv_value_scale(a->kv, block), bytes);
 }
 
+// Keys or values of a block as pairs of bf16, in the page itself or in `room`.
+static const osl_pair *as_bf16(const osl_paged *a, const osl_paged_kernels *kernels,
+                               const void *stored, osl_pair *room) {
+    if (a->kv->format != OSL_INT8)
+        return stored;
+    kernels->widen(stored, room, (int32_t)part_pairs(a->kv));
+    return room;
+}
+
 // Up to OSL_STEP pages from `first` on: scores, weights, weighted values.
 static void attend_step(const osl_paged *a, const osl_span *span, int32_t head, int32_t first,
                         const osl_paged_kernels *kernels, step_room *room, float *acc,
@@ -135,9 +144,10 @@ static void attend_step(const osl_paged *a, const osl_span *span, int32_t head, 
     int scaled = a->kv->format == OSL_INT8;
     for (int32_t page = 0; page < pages; page++) {
         const uint8_t *block = osl_kv_block(a->kv, span->pages[first + page], a->layer, head);
-        kernels->scores(q, rows, dim, osl_kv_keys(a->kv, block, widened),
-                        room->score[0] + page * OSL_PAGE);
-        values[page] = osl_kv_values(a->kv, block, widened + (size_t)(1 + page) * part_pairs(a->kv));
+        const osl_pair *keys = as_bf16(a, kernels, osl_kv_keys(a->kv, block), widened);
+        kernels->scores(q, rows, dim, keys, room->score[0] + page * OSL_PAGE);
+        values[page] = as_bf16(a, kernels, osl_kv_values(a->kv, block),
+                               widened + (size_t)(1 + page) * part_pairs(a->kv));
         if (scaled)
             fetch_scales(a, block, page, room);
     }

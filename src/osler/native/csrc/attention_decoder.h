@@ -30,10 +30,15 @@ typedef struct {
     // acc[row][d] += weights of so many pages; rows are OSL_KEYS and dim apart.
     void (*weigh)(const osl_bf16 *weight, int32_t rows, int32_t dim, const osl_pair *const *values,
                   int32_t pages, float *acc);
+    // int8 to bf16, without loss; pairs are a multiple of 64.
+    void (*widen)(const int8_t *from, osl_pair *to, int32_t pairs);
 } osl_paged_kernels;
 
 // The last two where the build is for x86, and for a dim that is a multiple of 32.
 extern const osl_paged_kernels osl_paged_portable, osl_paged_avx512, osl_paged_amx;
+
+// With AVX512_VBMI.
+void osl_widen_vbmi(const int8_t *from, osl_pair *to, int32_t pairs);
 
 // The best for so many rows on this processor.
 const osl_paged_kernels *osl_paged_kernels_for(int32_t rows, int32_t dim);

@@ -140,7 +140,7 @@ static void weigh(const osl_bf16 *weight, int32_t rows, int32_t dim, const osl_p
     _tile_release();
 }
 
-const osl_paged_kernels osl_paged_amx = {"amx", scores, weigh};
+const osl_paged_kernels osl_paged_amx = {"amx", scores, weigh, osl_widen_vbmi};
 
 #ifdef __clang__
 #pragma clang attribute pop

@@ -137,7 +137,7 @@ static void weigh(const osl_bf16 *weight, int32_t rows, int32_t dim, const osl_p
     }
 }
 
-const osl_paged_kernels osl_paged_avx512 = {"avx512", scores, weigh};
+const osl_paged_kernels osl_paged_avx512 = {"avx512", scores, weigh, osl_widen_vbmi};
 
 #ifdef __clang__
 #pragma clang attribute pop

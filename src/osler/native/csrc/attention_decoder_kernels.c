@@ -15,10 +15,12 @@ static void choose(void) {
     few = many = &osl_paged_portable;
 #if defined(OSL_X86)
     const char *name = osl_kernels_chosen()->name;
+    // One generation has AVX512_BF16 and not AVX512_VBMI; it goes without both here.
     int tiles = strcmp(name, "amx") == 0;
-    if (tiles || (strcmp(name, "avx512") == 0 && osl_cpu_features()->avx512))
+    int pairs = osl_cpu_features()->avx512 && __builtin_cpu_supports("avx512vbmi");
+    if (pairs && (tiles || strcmp(name, "avx512") == 0))
         few = many = &osl_paged_avx512;
-    if (tiles)
+    if (pairs && tiles)
         many = &osl_paged_amx;
 #endif
 }

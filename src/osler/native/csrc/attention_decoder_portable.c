@@ -48,4 +48,10 @@ static void weigh(const osl_bf16 *weight, int32_t rows, int32_t dim, const osl_p
         weigh_page(weight + page * OSL_PAGE, rows, dim, values[page], acc);
 }
 
-const osl_paged_kernels osl_paged_portable = {"portable", scores, weigh};
+OSL_CLONES static void widen(const int8_t *from, osl_pair *to, int32_t pairs) {
+    for (int32_t i = 0; i < pairs; i++)
+        to[i] = osl_bits((float)from[2 * i]) >> 16 |
+                (osl_bits((float)from[2 * i + 1]) & 0xffff0000);
+}
+
+const osl_paged_kernels osl_paged_portable = {"portable", scores, weigh, widen};

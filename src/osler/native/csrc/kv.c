@@ -128,27 +128,13 @@ void osl_kv_put(const osl_kv *kv, uint8_t *block, int32_t slot, const float *key
         put_bf16(kv->dim, block, slot, key, value);
 }
 
-OSL_CLONES static void widen(const int8_t *from, osl_pair *to, size_t pairs) {
-    for (size_t i = 0; i < pairs; i++)
-        to[i] = osl_bits((float)from[2 * i]) >> 16 |
-                (osl_bits((float)from[2 * i + 1]) & 0xffff0000);
+const void *osl_kv_keys(const osl_kv *kv, const uint8_t *block) {
+    (void)kv;
+    return block;
 }
 
-static const osl_pair *as_bf16(const osl_kv *kv, const uint8_t *block, size_t part,
-                               osl_pair *room) {
-    const uint8_t *from = block + part * part_values(kv) * value_bytes(kv);
-    if (kv->format != OSL_INT8)
-        return (const osl_pair *)(const void *)from;
-    widen((const int8_t *)from, room, part_values(kv) / 2);
-    return room;
-}
-
-const osl_pair *osl_kv_keys(const osl_kv *kv, const uint8_t *block, osl_pair *room) {
-    return as_bf16(kv, block, 0, room);
-}
-
-const osl_pair *osl_kv_values(const osl_kv *kv, const uint8_t *block, osl_pair *room) {
-    return as_bf16(kv, block, 1, room);
+const void *osl_kv_values(const osl_kv *kv, const uint8_t *block) {
+    return block + part_values(kv) * value_bytes(kv);
 }
 
 const float *osl_kv_key_scale(const osl_kv *kv, const uint8_t *block) {

@@ -48,9 +48,9 @@ void osl_kv_clear(const osl_kv *kv, uint8_t *block);
 void osl_kv_put(const osl_kv *kv, uint8_t *block, int32_t slot, const float *key,
                 const float *value);
 
-// Keys or values of a block as pairs of bf16; int8 is converted into `room`, dim * 128 bytes.
-const osl_pair *osl_kv_keys(const osl_kv *kv, const uint8_t *block, osl_pair *room);
-const osl_pair *osl_kv_values(const osl_kv *kv, const uint8_t *block, osl_pair *room);
+// Where a block's keys and values begin.
+const void *osl_kv_keys(const osl_kv *kv, const uint8_t *block);
+const void *osl_kv_values(const osl_kv *kv, const uint8_t *block);
 
 // The scales of a block's positions, or NULL for bf16.
 const float *osl_kv_key_scale(const osl_kv *kv, const uint8_t *block);
