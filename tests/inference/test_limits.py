@@ -10,6 +10,7 @@ from osler.inference import memory
 from osler.inference.limits import Limits, page_counts
 from osler.models.config import FULL, SLIDING, medgemma_4b
 from osler.models.kv_cache import PAGE_TOKENS, page_numbers
+from osler.tasks.info import cache_numbers
 
 CONFIG = medgemma_4b()
 PAGE_BYTES = (
@@ -35,6 +36,15 @@ def test_pages_keep_within_the_budget(gib: int) -> None:
 def test_six_gib_hold_the_whole_context_of_the_4b() -> None:
     pages = page_counts(CONFIG, PAGE_BYTES, 0, Limits(cache_bytes=6 * GIB))
     assert (pages[0] - 1) * PAGE_TOKENS >= 131_072
+
+
+def test_a_long_record_comes_before_company() -> None:
+    """What `osler info` says of 32 k, and a window and a half to read it with."""
+    needed = 2 * cache_numbers(CONFIG.text_config, 32_768)
+    pages = page_counts(CONFIG, PAGE_BYTES, 0, Limits(cache_bytes=needed + 100_000_000))
+    assert (pages[0] - 1) * PAGE_TOKENS >= 32_768
+    more = page_counts(CONFIG, PAGE_BYTES, 0, Limits(cache_bytes=2 * needed))
+    assert more[1] > 3 * pages[1]
 
 
 def test_a_quarter_of_what_is_free_is_taken_and_no_more_than_is_of_use() -> None:

@@ -135,6 +135,27 @@ def test_bfloat16_answers(medgemma_folder: Path, picture: Path) -> None:
     assert model.logits([[2, 5]]).dtype == torch.float32
 
 
+def test_a_second_question_about_an_image_does_not_read_it_again(
+    medgemma_folder: Path, picture: Path
+) -> None:
+    model = osler.load(medgemma_folder)
+    model.ask(QUESTION, [picture], max_new_tokens=2)
+    before = model.engine.stats()
+    second = model.ask("And the heart?", [picture], max_new_tokens=2)
+    known = model.engine.stats().cached_tokens - before.cached_tokens
+    assert known >= model.config.mm_tokens_per_image
+    assert second.timings.image_encode_s == 0
+    assert (
+        second.tokens
+        == osler.load(medgemma_folder).ask("And the heart?", [picture], max_new_tokens=2).tokens
+    )
+
+
+def test_a_schema_reaches_the_answer(model: Assistant) -> None:
+    answer = model.ask(QUESTION, regex="(yes|no)", temperature=1.0, seed=0)
+    assert answer.text in ("yes", "no")
+
+
 def test_a_closed_stream_has_no_answer(model: Assistant) -> None:
     stream = model.stream(QUESTION, **SAMPLING)
     next(stream)

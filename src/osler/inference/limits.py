@@ -6,6 +6,9 @@ from osler.errors import MemoryLimitError, PromptError
 from osler.models.config import MedGemmaConfig
 from osler.models.kv_cache import PAGE_TOKENS
 
+# What a single request should find room for before others run beside it.
+LONG_CONTEXT_TOKENS = 32_768
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -56,8 +59,9 @@ def page_counts(
 ) -> tuple[int, int]:
     """Share the memory of keys and values out among global and local layers.
 
-    Local pages are larger by far and needed for a window only, so that they get half of the bytes
-    at most; what they hold beyond the windows of running requests are those of known prefixes.
+    Local pages are larger by far and needed for a window only. They get half of the bytes, for the
+    windows of several requests and of what is known, but less where a long record would not find
+    room in the other half.
 
     Args:
         config: sizes of the model.
@@ -82,7 +86,9 @@ def page_counts(
         count = min(most_global, budget // max(local_bytes, global_bytes))
         local, both = max(count, least_local), (count, max(count, least_local))
     else:
-        local = max(least_local, min(most_global, budget // 2 // local_bytes))
+        context = min(LONG_CONTEXT_TOKENS, text.max_position_embeddings)
+        spare = budget - (pages_for(context) + 1) * global_bytes
+        local = max(least_local, min(most_global, budget // 2 // local_bytes, spare // local_bytes))
         count = min(most_global, (budget - local * local_bytes) // global_bytes)
         local = max(least_local, min(local, count))
         both = (count, local)
