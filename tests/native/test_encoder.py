@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from osler.models.checkpoint import load_medsiglip
 from osler.models.config import MedGemmaConfig, MedSiglipConfig
-from osler.native.encoder import NativeVision
+from osler.native.encoder import NativeVision, VisionPatches
 from osler.native.library import Library, Pool
 from osler.native.packing import Packer
 from osler.testing.models import tiny_medgemma, tiny_medgemma_text, tiny_medsiglip, tiny_vision
@@ -71,6 +71,16 @@ def test_bfloat16_soft_tokens_stay_close_to_torch(config, native: Library, pool:
     ours = native_vision(native, pool, model).embed_images(pixels)
     assert ours.shape == (2, config.mm_tokens_per_image, 64)
     assert relative(ours, model.bfloat16().embed_images(pixels)) <= BFLOAT16
+
+
+def test_patches_alone(native: Library, pool: Pool) -> None:
+    model = random_medsiglip(odd_medsiglip())
+    config = model.config.vision_config
+    patches = VisionPatches(config, pack(native, pool, model, "bf16"), native, pool)
+    pixels, _ = inputs(model.config, 3)
+    ours = patches(pixels)
+    assert ours.shape == (3, 25, 60)
+    assert relative(ours, model.vision_model(pixels)) <= BFLOAT16
 
 
 def _agree(ours_ND: torch.Tensor, theirs_ND: torch.Tensor) -> None:

@@ -1,7 +1,7 @@
 """The SigLIP towers on the native engine.
 
 Shapes: N images, M texts, C channels, S image side, L text positions, T tokens an image,
-D hidden size or embedding size.
+P patches, D hidden size or embedding size.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from osler.models.config import MedGemmaConfig, MedSiglipConfig, SiglipTextConfig, VisionConfig
 from osler.native.encoder_structs import (
+    ALL_TOKENS,
     LAST_TOKEN,
     PROBE,
     SOFT_TOKENS,
@@ -60,6 +61,41 @@ class _Tower:
         if refused:
             raise ValueError("a token id is not in the vocabulary")
         return out
+
+
+class VisionPatches:
+    """A vision tower alone.
+
+    Attributes:
+        bytes: of memory that it works in, weights not counted.
+    """
+
+    def __init__(
+        self, config: VisionConfig, weights: EncoderWeights, library: Library, pool: Pool
+    ) -> None:
+        """Take the memory that it will need.
+
+        Args:
+            config: of the tower.
+            weights: tensors under the names of `encoder_weights`, those of `vision_model`.
+            library: the kernels.
+            pool: their threads.
+
+        Raises:
+            ValueError: the weights have other sizes.
+            MemoryError: not enough memory.
+        """
+        self._config = config
+        maker = StructMaker(weights)
+        model = _vision_struct(maker, "vision_model", config)
+        model.output = ALL_TOKENS
+        self._tower = _Tower(library, pool, model, maker.kept)
+        self.bytes = self._tower.bytes
+
+    def __call__(self, pixels_NCSS: Tensor) -> Tensor:
+        """One vector a patch, float32 (N, P, D), of images with values from -1 to 1."""
+        patches = self._tower(_pixels(pixels_NCSS, self._config))
+        return patches.view(len(patches), -1, self._config.hidden_size)
 
 
 class NativeVision:
