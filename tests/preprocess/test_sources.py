@@ -27,7 +27,7 @@ def test_the_bytes_of_a_file_are_that_file(tmp_path):
     image = as_image(ImageFile(path.read_bytes(), "the second image"))
     np.testing.assert_array_equal(image.values, as_image(path).values)
     assert image.sha256 == as_image(path).sha256
-    with pytest.raises(UnreadableFileError, match="^the second image: neither"):
+    with pytest.raises(UnreadableFileError, match=r"^the second image: neither"):
         as_image(ImageFile(b"Dear colleague,", "the second image"))
 
 
