@@ -96,8 +96,7 @@ def run(args: argparse.Namespace) -> None:
     )
     if packed.rounded:
         print(
-            f"rounded to bf16, which does not hold them exactly: {len(packed.rounded)} matrices, "
-            f"{packed.rounded[0]} first",
+            f"not kept exactly: {len(packed.rounded)} matrices, {packed.rounded[0]} first",
             file=sys.stderr,
         )
 

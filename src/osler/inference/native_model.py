@@ -22,6 +22,7 @@ class NativeMedGemma:
     Attributes:
         config: sizes and special tokens.
         file: its weights.
+        runner: for one engine.
     """
 
     def __init__(self, config: MedGemmaConfig, file: PackedFile, library: Library) -> None:
@@ -35,6 +36,7 @@ class NativeMedGemma:
         Raises:
             CheckpointError: the file lacks a tensor.
             ValueError: a tensor of another shape than the configuration's.
+            MemoryError: not enough memory to work in.
         """
         self.config = config
         self.file = file
@@ -43,15 +45,7 @@ class NativeMedGemma:
             part.name: file.matrix(part.name) if part.is_matrix else file.values(part.name)
             for part in decoder_parts(config.text_config)
         }
-
-    def runner(self) -> NativeRunner:
-        """A runner with threads, pages and room to work of its own."""
-        pool = self._library.pool()
-        decoder = Decoder(self.config, self._weights, self._library, pool)
-        if self.config.vision_config is None:
-            return NativeRunner(self.config, decoder)
-        vision = NativeVision(self.config, self.file, self._library, pool)
-        return NativeRunner(self.config, decoder, vision.embed_images)
+        self.runner = self._new_runner()
 
     def logits(
         self,
@@ -68,7 +62,7 @@ class NativeMedGemma:
         Raises:
             ValueError: image tokens and images do not match in number.
         """
-        runner = self.runner()
+        runner = self._new_runner()
         pages = -(-ids_BL.shape[1] // PAGE_TOKENS)
         runner.allocate(pages, pages)
         soft_TD = None
@@ -98,3 +92,12 @@ class NativeMedGemma:
             logits_BLV[row, real_L] = runner.forward([chunk])
             used += count
         return logits_BLV
+
+    def _new_runner(self) -> NativeRunner:
+        """A runner with threads, pages and room to work of its own."""
+        pool = self._library.pool()
+        decoder = Decoder(self.config, self._weights, self._library, pool)
+        if self.config.vision_config is None:
+            return NativeRunner(self.config, decoder)
+        vision = NativeVision(self.config, self.file, self._library, pool)
+        return NativeRunner(self.config, decoder, vision.embed_images)

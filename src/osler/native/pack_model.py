@@ -4,8 +4,8 @@ Shapes: R rows, C columns, U units, I columns of a unit.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from statistics import mode
 
 import numpy as np
 import torch
@@ -60,7 +60,6 @@ class ModelPacker:
         self._read = read
         self._progress = progress
         self._done = 0
-        self._formats: Counter[str] = Counter()
         self.rounded: list[str] = []
         """Matrices that are not exactly what they were, though no rounding was asked for."""
 
@@ -73,19 +72,20 @@ class ModelPacker:
             moments: of their inputs, for int4; a matrix that has none is rounded to the nearest.
 
         Returns:
-            The format of most weights.
+            The format of most matrices.
 
         Raises:
             CheckpointError: a weight is not a number.
         """
+        formats: list[str] = []
         for part in decoder_parts(config):
             sources = [self._read(name) for name in part.sources]
             if part.is_matrix:
-                self._matrix(part.name, sources, format, moments.get(part.name))
+                formats.append(self._matrix(part.name, sources, format, moments.get(part.name)))
             else:
                 (norm,) = sources
                 self._plain(part.name, _as_tensor(norm))
-        return self._main_format()
+        return mode(formats)
 
     def encoder(
         self, config: MedGemmaConfig | MedSiglipConfig, names: Mapping[str, object], format: str
@@ -98,13 +98,14 @@ class ModelPacker:
             format: of its layers' matrices, "int8" or "bf16"; Q8_0 and Q4_0 stay what they are.
 
         Returns:
-            The format of most weights.
+            The format of most of the layers' matrices.
 
         Raises:
             CheckpointError: a weight is not a number.
         """
         vision = config.vision_config
         assert vision is not None
+        formats: list[str] = []
         own = [
             name
             for name in names
@@ -115,8 +116,9 @@ class ModelPacker:
                 self._plain(tensor.name, tensor.values)
                 continue
             chosen = format if tensor.kind == "layer" else "bf16"
-            self._matrix(tensor.name, self._sources(tensor), chosen, None, group=0)
-        return self._main_format()
+            became = self._matrix(tensor.name, self._sources(tensor), chosen, None, group=0)
+            formats += [became] if tensor.kind == "layer" else []
+        return mode(formats)
 
     def _sources(self, tensor: EncoderTensor) -> list[Source]:
         """What a layer's matrix is made of where that is blocks, else its values."""
@@ -127,11 +129,6 @@ class ModelPacker:
             if any(isinstance(source, Blocks) for source in sources):
                 return sources
         return [tensor.values]
-
-    def _main_format(self) -> str:
-        ((format, _),) = self._formats.most_common(1)
-        self._formats.clear()
-        return format
 
     def _plain(self, name: str, values: Tensor) -> None:
         table = values.detach().float().numpy()
@@ -146,7 +143,8 @@ class ModelPacker:
         format: str,
         moment_UII: Tensor | None,
         group: int | None = None,
-    ) -> None:
+    ) -> str:
+        """Write a matrix, and say in which format."""
         rows, cols = fused_rows([source.shape[0] for source in sources]), sources[0].shape[1]
         kinds = {source.format if isinstance(source, Blocks) else None for source in sources}
         blocks = kinds.pop() if len(kinds) == 1 else None
@@ -158,7 +156,6 @@ class ModelPacker:
             # No format of ours is as fine as Q6_K where it is fine; int8 comes close.
             format = "int8"
             self.rounded.append(name)
-        self._formats[format] += rows * cols
         if group is None or format != "int8":
             group = GROUPS[format]
         rounding = None
@@ -173,6 +170,7 @@ class ModelPacker:
                 self._advance(slab.shape[0] * cols)
 
         self._writer.matrix(name, format, rows, cols, group, parts())
+        return format
 
     def _packed(
         self,

@@ -159,7 +159,18 @@ def _row_scale(x_RC: Tensor, importance_C: Tensor) -> Tensor:
         ).sum(dim=1)
         scale_R = torch.where(error_R < best_R, tried_R, scale_R)
         best_R = torch.minimum(best_R, error_R)
-    return scale_R
+    return _fitted(x_RGK, scale_R, importance_GK)
+
+
+def _fitted(x_RGK: Tensor, scale_R: Tensor, importance_GK: Tensor) -> Tensor:
+    """The row scale that suits the values best which the weights take under another one."""
+    multiplier_RG = _multiplier(x_RGK, scale_R[:, None], importance_GK, dim=2)
+    step_RG1 = (multiplier_RG * scale_R[:, None])[:, :, None]
+    whole_RGK = (x_RGK / step_RG1).round_().clamp_(-8, 7).mul_(multiplier_RG[:, :, None])
+    weighted_RGK = whole_RGK * importance_GK
+    power_R = (weighted_RGK * whole_RGK).sum(dim=(1, 2))
+    fitted_R = (weighted_RGK * x_RGK).sum(dim=(1, 2)) / power_R
+    return torch.where(power_R > 0, fitted_R, scale_R)
 
 
 def _looked_up(error_TRG: Tensor, relative_RG: Tensor) -> Tensor:
@@ -190,8 +201,8 @@ def _round(x_UIR: Tensor, row_scale_R: Tensor, factor_UII: Tensor) -> tuple[Tens
     for group in range(UNIT // GROUP):
         first, last = group * GROUP, (group + 1) * GROUP
         x_UKR = x_UIR[:, first:last]
-        importance_UK = pivot_UI[:, first:last].pow(-2)
-        multiplier_UR = _multiplier(x_UKR, row_scale_R, importance_UK)
+        importance_UK1 = pivot_UI[:, first:last, None].pow(-2)
+        multiplier_UR = _multiplier(x_UKR, row_scale_R, importance_UK1, dim=1)
         multiplier_UGR[:, group] = multiplier_UR.to(torch.uint8)
         step_UR = multiplier_UR * row_scale_R
         error_UKR = torch.empty_like(x_UKR)
@@ -208,17 +219,23 @@ def _round(x_UIR: Tensor, row_scale_R: Tensor, factor_UII: Tensor) -> tuple[Tens
     return value_UIR, multiplier_UGR
 
 
-def _multiplier(x_UKR: Tensor, row_scale_R: Tensor, importance_UK: Tensor) -> Tensor:
-    """The multiplier of least error for one group of each row, float32 (U, R)."""
-    reach_UR = torch.maximum(x_UKR.amax(dim=1) / 7, x_UKR.amin(dim=1) / -8)
+def _multiplier(x: Tensor, scale: Tensor, importance: Tensor, dim: int) -> Tensor:
+    """The multiplier of least error for each group, float32.
+
+    Args:
+        x: the weights.
+        scale: of the rows, like `x` without the columns of a group.
+        importance: of the columns, like `x`.
+        dim: of `x`, along which the columns of a group lie.
+    """
+    reach = torch.maximum(x.amax(dim) / 7, x.amin(dim) / -8)
     # Here nothing is cut off; a step further up can only be coarser.
-    most_UR = (reach_UR / row_scale_R).ceil_().clamp_(1, _MULTIPLIERS)
-    best_UR = torch.full_like(most_UR, torch.inf)
-    multiplier_UR = most_UR
+    most = (reach / scale).ceil_().clamp_(1, _MULTIPLIERS)
+    best = torch.full_like(most, torch.inf)
+    multiplier = most
     for down in range(_MULTIPLIERS_TRIED):
-        tried_UR = (most_UR - down).clamp_(min=1)
-        error_UKR = _round_error(x_UKR, (tried_UR * row_scale_R)[:, None])
-        error_UR = torch.einsum("ukr,uk->ur", error_UKR, importance_UK)
-        multiplier_UR = torch.where(error_UR < best_UR, tried_UR, multiplier_UR)
-        best_UR = torch.minimum(best_UR, error_UR)
-    return multiplier_UR
+        tried = (most - down).clamp_(min=1)
+        error = _round_error(x, (tried * scale).unsqueeze(dim)).mul_(importance).sum(dim)
+        multiplier = torch.where(error < best, tried, multiplier)
+        best = torch.minimum(best, error)
+    return multiplier

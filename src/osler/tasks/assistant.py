@@ -70,7 +70,7 @@ class Assistant(ChatModel):
             MemoryLimitError: the machine has too little free memory for keys and values.
         """
         model = self.model
-        runner = TorchRunner(model) if isinstance(model, MedGemma) else model.runner()
+        runner = TorchRunner(model) if isinstance(model, MedGemma) else model.runner
         return Engine(runner, self.processor.tokenizer)
 
     @torch.inference_mode()

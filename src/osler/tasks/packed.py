@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from osler.errors import CheckpointError, PromptError
+from osler.errors import CheckpointError, MemoryLimitError, PromptError
 from osler.inference.native_model import NativeMedGemma
 from osler.models.hf_config import read_medgemma_config, read_medsiglip_config
 from osler.native.encoder import NativeMedSiglip
@@ -32,6 +32,8 @@ def load_packed_medgemma(
         return NativeMedGemma(read_medgemma_config(folder), file, library)
     except ValueError as error:
         raise CheckpointError(f"{file.path}: does not fit config.json ({error})") from error
+    except MemoryError as error:
+        raise MemoryLimitError(f"{file.path}: {error}") from error
 
 
 def load_packed_medsiglip(
@@ -43,6 +45,8 @@ def load_packed_medsiglip(
         return NativeMedSiglip(read_medsiglip_config(folder), file, library, library.pool())
     except ValueError as error:
         raise CheckpointError(f"{file.path}: does not fit config.json ({error})") from error
+    except MemoryError as error:
+        raise MemoryLimitError(f"{file.path}: {error}") from error
 
 
 def _open(

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class PackedModel:
         encoder: format of the encoders' matrices; None where there are none.
         parameters: how many weights.
         file_bytes: of the packed weights.
-        rounded: names of matrices whose values bf16 does not hold exactly.
+        rounded: of a GGUF file, the matrices that could not keep their values exactly.
     """
 
     folder: str
@@ -134,7 +134,10 @@ def quantize(
     moments: dict[str, Tensor] = {}
     if decoder == "int4":
         moments = _moments(folder, stored, calibration, report)
-    return pack(origin, target, decoder=decoder, encoder=encoder, moments=moments, progress=report)
+    packed = pack(
+        origin, target, decoder=decoder, encoder=encoder, moments=moments, progress=report
+    )
+    return replace(packed, rounded=())  # as was asked for
 
 
 def pack(
@@ -190,6 +193,30 @@ def pack(
     )
 
 
+def calibration_ids(
+    tokenizer: Tokenizer, calibration: str | os.PathLike[str] | None = None
+) -> list[list[int]]:
+    """The text that a model reads before it is rounded to int4.
+
+    Args:
+        tokenizer: the model's.
+        calibration: as `quantize` takes it.
+
+    Returns:
+        Ids of unrelated pieces.
+
+    Raises:
+        UnreadableFileError: not a file of UTF-8 text.
+    """
+    pieces = []
+    for part in _text(calibration).split("\n---\n"):
+        ids = tokenizer.encode(part.strip(), add_bos=True)
+        pieces += [
+            ids[start : start + _PIECE_TOKENS] for start in range(0, len(ids), _PIECE_TOKENS)
+        ]
+    return pieces
+
+
 def _open(folder: Path) -> tuple[MedGemmaConfig | MedSiglipConfig, dict[str, StoredTensor]]:
     if config_field(folder, "model_type") == "siglip":
         return open_medsiglip(folder)
@@ -219,7 +246,7 @@ def _moments(
     calibration: str | os.PathLike[str] | None,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    pieces = list(_pieces(Tokenizer.from_folder(folder), _text(calibration)))
+    pieces = calibration_ids(Tokenizer.from_folder(folder), calibration)
     # float16 overflows in a Gemma 3, and a folder of several types names none.
     plain = {tensor.dtype for tensor in stored.values()} in ({"BF16"}, {"F32"})
     model = load_medgemma(folder, dtype=None if plain else torch.bfloat16)
@@ -243,11 +270,3 @@ def _text(calibration: str | os.PathLike[str] | None) -> str:
         raise UnreadableFileError(f"{path}: {error.strerror or 'cannot be read'}") from error
     except UnicodeDecodeError:
         raise UnreadableFileError(f"{path}: not UTF-8 text") from None
-
-
-def _pieces(tokenizer: Tokenizer, text: str) -> Iterator[list[int]]:
-    for part in text.split("\n---\n"):
-        if part.strip():
-            ids = tokenizer.encode(part.strip(), add_bos=True)
-            for start in range(0, len(ids), _PIECE_TOKENS):
-                yield ids[start : start + _PIECE_TOKENS]
