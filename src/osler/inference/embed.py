@@ -4,15 +4,14 @@ Shapes: N images or texts, D embedding size.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osler.models.medsiglip import MedSiglip
-from osler.native.encoder import NativeMedSiglip
+from osler.models.config import MedSiglipConfig
 from osler.preprocess.encoder_processor import EncoderProcessor
 from osler.preprocess.sources import ImageSource
 
@@ -20,8 +19,24 @@ Item = TypeVar("Item")
 Progress = Callable[[int], object]
 
 
+class EmbeddingModel(Protocol):
+    """A MedSigLIP, in torch or on the native engine."""
+
+    config: MedSiglipConfig
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Logarithm of the scale of cosines; it lies where inputs are to be."""
+
+    def embed_images(self, pixels_NCSS: Tensor, /) -> Tensor:
+        """Unit vectors (N, D)."""
+
+    def embed_texts(self, ids_ML: Tensor, /) -> Tensor:
+        """Unit vectors (M, D)."""
+
+
 def embed_images(
-    model: MedSiglip | NativeMedSiglip,
+    model: EmbeddingModel,
     processor: EncoderProcessor,
     images: Sequence[ImageSource],
     *,
@@ -52,7 +67,7 @@ def embed_images(
 
 
 def embed_texts(
-    model: MedSiglip | NativeMedSiglip,
+    model: EmbeddingModel,
     processor: EncoderProcessor,
     texts: Sequence[str],
     *,
@@ -81,7 +96,7 @@ def embed_texts(
 
 @torch.inference_mode()
 def _in_batches(
-    model: MedSiglip | NativeMedSiglip,
+    model: EmbeddingModel,
     items: Sequence[Item],
     embed: Callable[[Sequence[Item]], Tensor],
     batch_size: int,
