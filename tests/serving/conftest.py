@@ -17,7 +17,7 @@ from PIL import Image as Picture
 import osler
 from osler.preprocess.processor import Processor
 from osler.serving.served import Engine, Served
-from osler.serving.server import Server
+from osler.serving.server import Server, bound_socket
 from osler.serving.settings import ServerSettings
 from osler.tasks.encoder import ImageTextEncoder
 from osler.testing.dicom import make_dicom
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def running(served: Served, **settings: Any) -> Iterator[str]:
     """A server in a thread of its own; gives its address."""
     ready = threading.Event()
-    server = Server(served, ServerSettings(**{"port": 0, **settings}))
+    server = Server(served, ServerSettings(**settings), bound_socket("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_until_told, args=(ready.set,))
     thread.start()
     try:

@@ -10,7 +10,7 @@ from osler.errors import ServerSettingsError
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.processor import Processor, Prompt
 from osler.serving.metrics import Counter, Histogram, exposition
-from osler.serving.server import Server, _PlaceOnly
+from osler.serving.server import _PlaceOnly, bound_socket
 from osler.serving.settings import ServerSettings
 from tests.serving.conftest import WEB, running, served_by
 from tests.serving.scripted import ScriptedEngine, ScriptedWork
@@ -61,10 +61,10 @@ def test_settings_that_do_not_do(name: str, value: Any) -> None:
         ServerSettings(**{name: value})
 
 
-def test_an_address_that_is_taken(url: str, engine: ScriptedEngine, processor: Processor) -> None:
+def test_an_address_that_is_taken(url: str) -> None:
     port = int(url.rpartition(":")[2])
     with pytest.raises(ServerSettingsError, match=f"127.0.0.1:{port}: Address already in use"):
-        Server(served_by(engine, processor), ServerSettings(port=port))
+        bound_socket("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from osler.preprocess.processor import Processor
-from osler.serving.server import Server
+from osler.serving.server import Server, bound_socket
 from osler.serving.settings import ServerSettings
 from tests.serving.conftest import WEB, client_of, running, served_by
 from tests.serving.scripted import ScriptedEngine
@@ -115,7 +115,7 @@ def test_a_server_that_ends_finishes_what_it_began(
 ) -> None:
     engine.pace.clear()
     ready = threading.Event()
-    server = Server(served_by(engine, processor), ServerSettings(port=0))
+    server = Server(served_by(engine, processor), ServerSettings(), bound_socket("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_until_told, args=(ready.set,))
     thread.start()
     assert ready.wait(30)

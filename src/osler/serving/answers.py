@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from osler.errors import GenerationCancelledError, OslerError
@@ -102,7 +102,9 @@ class AnswerEndpoint:
             async for event in stream:
                 if event is not None:
                     reply.take(*event)
-        await JSONResponse(reply.whole())(request.scope, request.receive, send)
+        loop = asyncio.get_running_loop()
+        whole = await loop.run_in_executor(self._kitchen.readers, reply.whole)
+        await Response(whole, media_type="application/json")(request.scope, request.receive, send)
 
     def _begin(self, body: bytes, entry: Entry) -> Begun:
         """Read a request and hand its answers in, all or none; in a thread, as it is work."""

@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import socket
 
 import osler
 from osler.serving.access import LOG
 from osler.serving.served import Served
-from osler.serving.server import Server, log_to_stderr
+from osler.serving.server import Server, bound_socket, log_to_stderr
 from osler.serving.settings import MEBIBYTE, ServerSettings
 
 
@@ -19,7 +20,13 @@ def serve(args: argparse.Namespace) -> None:
     Raises:
         OslerError: a model that cannot be loaded, or settings that do not do.
     """
-    settings = settings_of(args)  # before the minute that a large model takes to load
+    # First what can go wrong at once: a large model takes a minute to load.
+    settings = settings_of(args)
+    with bound_socket(settings.host, settings.port) as bound:
+        _serve(args, settings, bound)
+
+
+def _serve(args: argparse.Namespace, settings: ServerSettings, bound: socket.socket) -> None:
     assistant = osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
     encoder = None
     if args.encoder is not None:
@@ -33,7 +40,7 @@ def serve(args: argparse.Namespace) -> None:
         encoder=encoder,
     )
     log_to_stderr()
-    server = Server(served, settings)
+    server = Server(served, settings, bound)
     engine.start()
     server.serve_until_told(lambda: LOG.info("serving %s on %s", served.name, server.url))
     engine.close()

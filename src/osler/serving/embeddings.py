@@ -5,12 +5,11 @@ import base64
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from osler.errors import GenerationCancelledError, PromptError
@@ -21,6 +20,7 @@ from osler.serving.failure import ApiError
 from osler.serving.gate import Gate
 from osler.serving.intake import check_model
 from osler.serving.meters import Meters
+from osler.serving.replies import json_bytes
 from osler.serving.schemas import EmbeddingBody
 from osler.serving.settings import ServerSettings
 from osler.tasks.encoder import ImageTextEncoder
@@ -73,11 +73,9 @@ class EmbeddingEndpoint:
                 reply = await unless_hung_up(receive, work)
             finally:
                 given_up.set()
-        await JSONResponse(reply)(scope, receive, send)
+        await Response(reply, media_type="application/json")(scope, receive, send)
 
-    def _reply(
-        self, encoder: ImageTextEncoder, data: bytes, given_up: threading.Event
-    ) -> dict[str, Any]:
+    def _reply(self, encoder: ImageTextEncoder, data: bytes, given_up: threading.Event) -> bytes:
         body = EmbeddingBody.model_validate_json(data)
         check_model(body.model, encoder.name)
         body.refuse_unsupported()
@@ -105,21 +103,19 @@ class EmbeddingEndpoint:
         tokenizer = encoder.processor.tokenizer
         counts = {number: tokenizer.count(text) for number, text in texts.items()}
         tokens = sum(min(count, tokenizer.length) for count in counts.values())
-        return {
+        entries = [
+            {"object": "embedding", "index": n, "embedding": _encoded(row, body.encoding_format)}
+            for n, row in enumerate(rows)
+        ]
+        reply = {
             "object": "list",
-            "data": [
-                {
-                    "object": "embedding",
-                    "index": number,
-                    "embedding": _encoded(row, body.encoding_format),
-                }
-                for number, row in enumerate(rows)
-            ],
+            "data": entries,
             "model": encoder.name,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             "osler_notice": encoder.notice,
             "osler_cut_off": [n for n, count in counts.items() if count > tokenizer.length],
         }
+        return json_bytes(reply)
 
 
 def _batches(numbers: Sequence[int], size: int) -> list[Sequence[int]]:

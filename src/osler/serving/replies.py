@@ -187,16 +187,18 @@ class Reply:
         """The last chunk of a stream, with the token counts."""
         return self._chunk([], usage=usage(self._generations(), self._prompts))
 
-    def whole(self) -> Json:
-        """The reply to a request that wants it in one, once all has come."""
+    def whole(self) -> bytes:
+        """The reply to a request that wants it in one, once all has come, as JSON."""
         pairs = zip(self._choices, self._generations(), strict=True)
-        return {
-            **self._head,
-            "object": self._form.object_name,
-            "choices": [self._form.whole(i, *pair) for i, pair in enumerate(pairs)],
-            "usage": usage(self._generations(), self._prompts),
-            "osler_notice": self._notice,
-        }
+        return json_bytes(
+            {
+                **self._head,
+                "object": self._form.object_name,
+                "choices": [self._form.whole(i, *pair) for i, pair in enumerate(pairs)],
+                "usage": usage(self._generations(), self._prompts),
+                "osler_notice": self._notice,
+            }
+        )
 
     def _generations(self) -> list[Generation]:
         return [one.generation for one in self._choices if one.generation is not None]
@@ -207,8 +209,13 @@ class Reply:
 
 def sse(value: Json) -> bytes:
     """A server-sent event."""
+    return b"data: " + json_bytes(value) + b"\n\n"
+
+
+def json_bytes(value: Json) -> bytes:
+    """A value as JSON on one line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return b"data: " + text.encode() + b"\n\n"
+    return text.encode()
 
 
 def usage(generations: Sequence[Generation], prompts: int) -> Json:

@@ -36,16 +36,14 @@ class Server(uvicorn.Server):
 
     Args:
         served: the models.
-        settings: where to listen and how much to take on.
+        settings: how much to take on, and from whom.
+        bound: where to listen, of `bound_socket`.
 
     Attributes:
         url: where it listens.
-
-    Raises:
-        ServerSettingsError: the address cannot be listened on.
     """
 
-    def __init__(self, served: Served, settings: ServerSettings) -> None:
+    def __init__(self, served: Served, settings: ServerSettings, bound: socket.socket) -> None:
         self._gate = Gate(settings)
         self._settings = settings
         config = uvicorn.Config(
@@ -64,7 +62,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         # Its lines have whole addresses, and so what a client wrote there.
         logging.getLogger("uvicorn.access").disabled = True
-        self._socket = _listening_socket(settings.host, settings.port)
+        self._socket = bound
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -115,23 +113,26 @@ class Server(uvicorn.Server):
         self.drain()
 
 
-def _listening_socket(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Take an address. Nobody can connect to it before the server listens.
+
+    Raises:
+        ServerSettingsError: there is no such address here, or it is taken.
+    """
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind)
+        bound = socket.socket(family, kind)
     except OSError as error:
         raise ServerSettingsError(f"host {host!r}: {error.strerror}") from None
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        # Not before: until the model is loaded, clients are to see that nobody is there yet.
-        listening.listen(2048)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError as error:
-        listening.close()
+        bound.close()
         raise ServerSettingsError(f"{host}:{port}: {error.strerror}") from None
-    return listening
+    return bound
 
 
 class _PlaceOnly(logging.Formatter):
