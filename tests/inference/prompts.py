@@ -1,16 +1,21 @@
-"""Prompts for engine tests, and what a `HashRunner` says to them, worked out without an engine."""
+"""Prompts for engine tests, what a `HashRunner` says to them, and what engines leave behind."""
 
 import random
 
 import numpy as np
 import torch
 
+from osler.inference.continuation import Generation
+from osler.inference.engine import Engine
+from osler.inference.limits import Limits
+from osler.inference.request import Request
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.processor import Prompt
 from osler.testing.dummy import dummy_config
 from osler.testing.runners import HashRunner
 
 CONFIG = dummy_config()
+WIDE = Limits(cache_bytes=1_000_000)
 IMAGE = [CONFIG.image_token_id] * CONFIG.mm_tokens_per_image
 
 
@@ -49,3 +54,26 @@ def greedy_answer(prompt: Prompt, params: SamplingParams) -> tuple[int, ...]:
     for _ in range(params.max_new_tokens):
         answer.append(int(runner.scores([*history, *answer]).argmax()))
     return tuple(answer)
+
+
+def answer(request: Request) -> Generation:
+    """Wait for the whole."""
+    *_, last = request
+    assert isinstance(last, Generation)
+    return last
+
+
+def assert_nothing_leaks(engine: Engine) -> None:
+    cache = engine._cache
+    for pool in (cache.global_pool, cache.local_pool):
+        assert pool.in_use == 0
+    while cache.tree.give_up_global():
+        pass
+    for pool in (cache.global_pool, cache.local_pool):
+        assert pool.free == pool.total
+    assert len(cache.tree) == 0
+
+
+def fed(runner: HashRunner) -> list[list[tuple[int, int]]]:
+    """(start, number of ids) of each chunk, for each call."""
+    return [[(start, len(ids)) for start, ids, _ in call] for call in runner.calls]

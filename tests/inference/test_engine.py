@@ -21,31 +21,19 @@ from osler.inference.runner import Chunk
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
-from osler.testing.dummy import dummy_config
 from osler.testing.runners import HashRunner
-from tests.inference.prompts import greedy_answer, prompt_of, text_prompt, words
+from tests.inference.prompts import (
+    WIDE,
+    answer,
+    assert_nothing_leaks,
+    greedy_answer,
+    prompt_of,
+    text_prompt,
+    words,
+)
 
 # 1000 bytes a page: 17 global pages hold one context of 1024 ids and hardly more.
 TIGHT = Limits(cache_bytes=32_000, step_tokens=64, max_running=6, image_bytes=3000)
-WIDE = Limits(cache_bytes=1_000_000)
-
-
-def answer(request: Request) -> Generation:
-    """Wait for the whole."""
-    *_, last = request
-    assert isinstance(last, Generation)
-    return last
-
-
-def assert_nothing_leaks(engine: Engine) -> None:
-    cache = engine._cache
-    for pool in (cache.global_pool, cache.local_pool):
-        assert pool.in_use == 0
-    while cache.tree.give_up_global():
-        pass
-    for pool in (cache.global_pool, cache.local_pool):
-        assert pool.free == pool.total
-    assert len(cache.tree) == 0
 
 
 def random_prompt(source: random.Random, beginnings: list[list[list[int] | float]]) -> Prompt:
@@ -133,211 +121,6 @@ def test_an_engine_that_refuses_ends_what_it_has(tokenizer: Tokenizer) -> None:
     assert len(answer(request).ids) == 4
 
 
-# ----- what is known is not read again
-
-
-def fed(runner: HashRunner) -> list[list[tuple[int, int]]]:
-    """(start, number of ids) of each chunk, for each call."""
-    return [[(start, len(ids)) for start, ids, _ in call] for call in runner.calls]
-
-
-def test_a_second_question_skips_what_is_known(tokenizer: Tokenizer) -> None:
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    record = words(random.Random(1), 1) * 300
-    params = SamplingParams(max_new_tokens=3)
-    first = answer(engine.submit(text_prompt(*record, 371), params))
-    runner.calls.clear()
-    second_prompt = text_prompt(*record, 372, 373)
-    second = answer(engine.submit(second_prompt, params))
-    assert first.cached_tokens == 0
-    assert second.cached_tokens == 300
-    assert fed(runner)[0] == [(300, 2)]
-    assert second.ids == greedy_answer(second_prompt, params)
-
-
-def test_a_second_question_about_an_image(tokenizer: Tokenizer) -> None:
-    """The image lies within a page, behind which both go on differently."""
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    params = SamplingParams(max_new_tokens=3)
-    answer(engine.submit(prompt_of([[370, 371], 0.5, [372]]), params))
-    second = prompt_of([[370, 371], 0.5, [373, 374]])
-    got = answer(engine.submit(second, params))
-    assert got.cached_tokens == 6
-    assert got.ids == greedy_answer(second, params)
-    assert runner.images_at_once == [1]
-    other = prompt_of([[370, 371], 0.75, [373, 374]])
-    got = answer(engine.submit(other, params))
-    assert got.cached_tokens == 2
-    assert got.ids == greedy_answer(other, params)
-    assert runner.images_at_once == [1, 1]
-
-
-def test_a_conversation_goes_on_from_its_answer(tokenizer: Tokenizer) -> None:
-    engine = Engine(HashRunner(), tokenizer, limits=WIDE)
-    params = SamplingParams(max_new_tokens=30)
-    prompt = text_prompt(*words(random.Random(2), 50))
-    first = answer(engine.submit(prompt, params))
-    longer = text_prompt(*prompt.ids, *first.ids, 370, 371)
-    second = answer(engine.submit(longer, params))
-    assert second.cached_tokens == len(prompt.ids) + 29  # the last token was not read
-    assert second.ids == greedy_answer(longer, params)
-
-
-def test_the_same_prompt_again_reads_one_token(tokenizer: Tokenizer) -> None:
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    params = SamplingParams(max_new_tokens=2)
-    prompt = prompt_of([[370] * 64, 0.5, [371] * 60])
-    first = answer(engine.submit(prompt, params))
-    runner.calls.clear()
-    again = answer(engine.submit(prompt, params))
-    assert again.ids == first.ids
-    assert again.cached_tokens == 127
-    assert fed(runner)[0] == [(127, 1)]
-
-
-def test_a_prompt_that_ends_with_an_image_reads_the_image_again(tokenizer: Tokenizer) -> None:
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    params = SamplingParams(max_new_tokens=2)
-    prompt = prompt_of([[370], 0.5])
-    assert answer(engine.submit(prompt, params)).ids == greedy_answer(prompt, params)
-    again = answer(engine.submit(prompt, params))
-    assert again.cached_tokens == 1
-    assert again.ids == greedy_answer(prompt, params)
-    assert runner.images_at_once == [1]  # its embedding is known
-
-
-def test_an_image_is_embedded_once_for_a_tenant(tokenizer: Tokenizer) -> None:
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    params = SamplingParams(max_new_tokens=1)
-    for tenant in ("a", "a", "b"):
-        for begin in (370, 371):
-            answer(engine.submit(prompt_of([[begin], 0.5, [372]]), params, tenant=tenant))
-    assert runner.images_at_once == [1, 1]
-
-
-def test_nothing_crosses_tenants(tokenizer: Tokenizer) -> None:
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    params = SamplingParams(max_new_tokens=3)
-    prompt = prompt_of([[370] * 100, 0.5, [371] * 100])
-    mine = answer(engine.submit(prompt, params, tenant="a"))
-    theirs = answer(engine.submit(prompt, params, tenant="b"))
-    again = answer(engine.submit(prompt, params, tenant="b"))
-    assert (mine.cached_tokens, theirs.cached_tokens) == (0, 0)
-    assert again.cached_tokens == len(prompt.ids) - 1
-    assert mine.ids == theirs.ids == again.ids
-    assert runner.images_at_once == [1, 1]
-
-
-def test_eight_at_once_read_their_common_beginning_once(tokenizer: Tokenizer) -> None:
-    """The others wait until the first has read it, rather than read it as well."""
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    system = words(random.Random(3), 1) * 700
-    prompts = [text_prompt(*system, n, n + 1) for n in range(370, 378)]
-    params = SamplingParams(max_new_tokens=3)
-    answers = complete(engine, prompts, params)
-    assert [a.ids for a in answers] == [greedy_answer(p, params) for p in prompts]
-    read = sum(len(ids) for call in runner.calls for _, ids, _ in call)
-    assert read == 700 + 8 * (2 + 2)
-    assert [a.cached_tokens for a in answers] == [0] + [700] * 7
-
-
-# ----- how a step is shared out
-
-
-def test_long_prompts_are_read_in_parts_while_others_answer(tokenizer: Tokenizer) -> None:
-    runner = HashRunner()
-    engine = Engine(runner, tokenizer, limits=Limits(cache_bytes=1_000_000, step_tokens=128))
-    talker = engine.submit(text_prompt(370), SamplingParams(max_new_tokens=20))
-    engine.step()
-    prompt = text_prompt(*words(random.Random(4), 1) * 500)
-    reader = engine.submit(prompt, SamplingParams(max_new_tokens=1))
-    runner.calls.clear()
-    for _ in range(4):
-        engine.step()
-    assert [len(call) for call in fed(runner)] == [2] * 4  # the talker says a token each time
-    parts = [call[1] for call in fed(runner)]
-    assert [sum(size for _, size in call) for call in fed(runner)] == [128, 128, 128, 500 - 381 + 1]
-    assert parts[0] == (0, 127)
-    assert answer(reader).ids == greedy_answer(prompt, SamplingParams(max_new_tokens=1))
-    assert len(answer(talker).ids) == 20
-
-
-def test_no_part_ends_inside_an_image(tokenizer: Tokenizer) -> None:
-    runner = HashRunner(dummy_config(4096))
-    engine = Engine(runner, tokenizer, limits=Limits(cache_bytes=1_000_000, step_tokens=66))
-    prompt = prompt_of([[370] * 64, 0.1, 0.2, [371] * 200, *[0.3] * 20])
-    params = SamplingParams(max_new_tokens=2)
-    assert answer(engine.submit(prompt, params)).ids == greedy_answer(prompt, params)
-    starts = [call[0][0] for call in fed(runner)]
-    assert starts[1] == 64  # not 66
-    assert all(runner.calls)
-
-
-@pytest.mark.parametrize("tokens", [100, 400])
-def test_an_image_longer_than_a_step(tokenizer: Tokenizer, tokens: int) -> None:
-    config = dummy_config()
-    object.__setattr__(config, "mm_tokens_per_image", tokens)
-    runner = HashRunner(config)
-    engine = Engine(runner, tokenizer, limits=Limits(cache_bytes=1_000_000, step_tokens=64))
-    image = [config.image_token_id] * tokens
-    prompt = Prompt(ids=[370, *image, 371, *image, 372], pixels=prompt_of([0.1, 0.2]).pixels)
-    assert len(answer(engine.submit(prompt, SamplingParams(max_new_tokens=2))).ids) == 2
-    assert fed(runner)[:4] == [[(0, 1)], [(1, tokens)], [(1 + tokens, 1)], [(2 + tokens, tokens)]]
-
-
-@dataclass
-class SlowEyes(HashRunner):
-    """Notes when images are embedded and when tokens are said."""
-
-    order: list[str] = field(default_factory=list)
-
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        self.order.append(f"{len(pixels_NCSS)} images")
-        return super().embed_images(pixels_NCSS)
-
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        self.order.append("step")
-        return super().forward(chunks)
-
-
-def test_images_do_not_silence_those_who_answer(tokenizer: Tokenizer) -> None:
-    runner = SlowEyes()
-    engine = Engine(runner, tokenizer, limits=WIDE)
-    talker = engine.submit(text_prompt(370), SamplingParams(max_new_tokens=20))
-    engine.step()
-    engine.submit(prompt_of([0.1, 0.2, 0.3, [371]]), SamplingParams(max_new_tokens=1))
-    runner.order.clear()
-    for _ in range(3):
-        engine.step()
-    assert runner.order == ["1 images", "step"] * 3
-    assert len(answer(talker).ids) == 20
-
-
-def test_tenants_take_turns(tokenizer: Tokenizer) -> None:
-    engine = Engine(HashRunner(), tokenizer, limits=Limits(cache_bytes=1_000_000, max_running=1))
-    order: list[str] = []
-    params = SamplingParams(max_new_tokens=1)
-    for tenant, count in (("a", 5), ("b", 2), ("c", 1)):
-        for n in range(count):
-            request = engine.submit(text_prompt(370 + n), params, tenant=tenant)
-            request.tell = lambda *events, t=tenant: order.extend(  # type: ignore[method-assign]
-                t for event in events if isinstance(event, Generation)
-            )
-    while engine.stats().running or engine.stats().waiting:
-        engine.step()
-    assert order == ["a", "b", "c", "a", "b", "a", "a", "a"]
-
-
-# ----- bounds
-
-
 def test_a_full_queue_refuses(tokenizer: Tokenizer) -> None:
     limits = Limits(cache_bytes=1_000_000, max_waiting=3)
     engine = Engine(HashRunner(), tokenizer, limits=limits)
@@ -404,9 +187,6 @@ def test_the_embeddings_of_images_are_bounded(tokenizer: Tokenizer) -> None:
         answer(engine.submit(prompt_of([[begin], shade, [380]]), params))
     # 0.2 was not used for longest when 0.3 came.
     assert len(runner.images_at_once) == 4
-
-
-# ----- ends
 
 
 def test_deadlines_end_answers_and_waits(tokenizer: Tokenizer) -> None:
