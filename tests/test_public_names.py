@@ -26,7 +26,7 @@ def test_the_faces_of_the_models() -> None:
     from osler.tasks.remote import RemoteAssistant
 
     assert _public(ChatModel) == ["ask", "chat", "stream", "version"]
-    assert _public(Assistant) == ["config", "logits", "processor", "save", "version"]
+    assert _public(Assistant) == ["config", "engine", "logits", "processor", "save", "version"]
     assert _public(RemoteAssistant) == ["version"]
     assert issubclass(Assistant, ChatModel)
     assert issubclass(RemoteAssistant, ChatModel)

@@ -61,6 +61,7 @@ def batch_answerer(assistant: Assistant) -> Answerer:
 
     Answers in a batch are the same as alone; it is only faster.
     """
+
     def answer(items: Sequence[PackedImage], questions: Sequence[str]) -> list[str]:
         answers: list[str] = []
         for start in tqdm(range(0, len(items), BATCH), desc="answering", unit="batch"):
