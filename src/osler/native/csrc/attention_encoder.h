@@ -1,13 +1,13 @@
-// Bidirectional attention of the SigLIP towers: softmax(Q K^T / sqrt(d)) V for whole sequences, with
-// an online softmax, so that the score matrix never leaves the caches.
+// Bidirectional attention of the SigLIP towers: softmax(Q K^T / sqrt(d)) V for whole sequences,
+// with an online softmax, so that the score matrix never leaves the caches.
 //
 // Written once for each kind of processor, like the linear layers. Each has its own layout for one
 // head of one sequence, which `pack` fills a few positions at a time; the caller keeps the buffers
 // and has zeroed them once, so that padding stays zero.
 //
 // Scores are kept as powers of two: queries are multiplied by log2(e) / sqrt(d) when packed. The
-// running maximum is rounded up to an integer, so that changing it multiplies by an exact power of
-// two: the result does not depend on the order in which blocks of keys are taken.
+// number that they are taken relative to is an integer, so that changing it multiplies by an exact
+// power of two: what is rounded does not depend on which one it is.
 #ifndef OSL_ATTENTION_ENCODER_H
 #define OSL_ATTENTION_ENCODER_H
 
@@ -37,8 +37,8 @@ typedef struct {
     // Sizes for sequences of `positions`; sets all of osl_heads.
     osl_heads (*layout)(int32_t positions, int32_t head_dim);
 
-    // Packs positions [first, last) of q, k, v: float32, a position every `stride` values, the first
-    // one at the pointers.
+    // Packs positions [first, last) of q, k, v: float32, a position every `stride` values, the
+    // first one at the pointers.
     void (*pack)(const osl_heads *heads, const osl_head *head, const float *q, const float *k,
                  const float *v, int64_t stride, int32_t first, int32_t last);
 
@@ -58,7 +58,7 @@ const osl_attention *osl_attention_avx2(void);
 const osl_attention *osl_attention_avx512(void);
 const osl_attention *osl_attention_amx(void);
 
-static inline int32_t osl_padded(int32_t count, int32_t unit) {
+static inline int32_t osl_up_to(int32_t count, int32_t unit) {
     return (count + unit - 1) / unit * unit;
 }
 

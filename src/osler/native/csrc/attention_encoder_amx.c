@@ -1,18 +1,13 @@
 // Attention of the encoder with AMX tiles; layouts in attention_encoder_bf16.h, dim in multiples of
 // 32 (72 becomes 96).
 //
-// A tile is 16 rows of 64 bytes. Scores: Q 16 queries x 32 dimensions times K 16 pairs of dimensions
-// x 16 keys. P V: P 16 queries x 32 keys times V 16 pairs of keys x 16 dimensions. Both take 32
-// queries at a time, with four or six sums, to hide the latency.
-#include "attention_encoder.h"
-#include "kernels.h"
+// A tile is 16 rows of 64 bytes. Scores: Q 16 queries x 32 dimensions times K 16 pairs of
+// dimensions x 16 keys. P V: P 16 queries x 32 keys times V 16 pairs of keys x 16 dimensions. Both
+// take 32 queries at a time, with four or six sums, to hide the latency.
+#define OSL_WITH_AMX
+#include "linear_avx512.h"
 
 #ifdef OSL_X86
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
-#else
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")
-#endif
 
 #include <string.h>
 
@@ -78,7 +73,7 @@ static inline void score(const osl_heads *heads, const osl_head *head, int32_t q
     move(upper, sums + 16 * block, row);                                                           \
     move(lower, sums + ROWS * width + 16 * block, row)
 
-static inline __attribute__((always_inline)) void
+OSL_INLINE void
 value_tiles(const int columns, const float *scores, const osl_bf16 *values, int64_t next,
             int32_t keys, float *sums, int32_t width) {
     const int64_t row = width * 4;
@@ -167,10 +162,12 @@ const osl_attention *osl_attention_amx(void) {
     return osl_cpu_features()->amx ? &table : NULL;
 }
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+OSL_AVX512_END
+
 #else
+
+#include "attention_encoder.h"
+
 const osl_attention *osl_attention_amx(void) {
     return NULL;
 }

@@ -1,17 +1,12 @@
 // Attention of the encoder with AVX512_BF16; layouts in attention_encoder_bf16.h.
 //
-// TILES: 12 queries x 32 keys for the scores (24 sums in registers), 4 queries x up to 80 dimensions
-// for P V (20 sums). A head of 72 is 36 pairs of dimensions for the scores and 80 for P V, so that
-// only a tenth of the second half is wasted.
-#include "attention_encoder.h"
-#include "kernels.h"
+// TILES: 12 queries x 32 keys for the scores (24 sums in registers), 4 queries x up to 80
+// dimensions for P V (20 sums). A head of 72 is 36 pairs of dimensions for the scores and 80 for
+// P V, so that only a tenth of the second half is wasted.
+#define OSL_WITH_BF16
+#include "linear_avx512.h"
 
 #ifdef OSL_X86
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), apply_to = function)
-#else
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
-#endif
 
 #include <math.h>
 #include <string.h>
@@ -24,13 +19,14 @@ enum { QUERIES = 12, FEW = 4, WIDE = 5 };
 osl_heads osl_attention_bf16_layout(int32_t positions, int32_t head_dim, int32_t dim_unit) {
     osl_heads heads = {.positions = positions,
                        .head_dim = head_dim,
-                       .keys = osl_padded(positions, 32),
-                       .dim = osl_padded(head_dim, dim_unit),
-                       .value_dim = osl_padded(head_dim, 16)};
+                       .keys = osl_up_to(positions, 32),
+                       .dim = osl_up_to(head_dim, dim_unit),
+                       .value_dim = osl_up_to(head_dim, 16)};
     heads.query_bytes = (size_t)heads.keys * (size_t)heads.dim * sizeof(osl_bf16);
     heads.key_bytes = heads.query_bytes;
     heads.value_bytes = (size_t)heads.keys * (size_t)heads.value_dim * sizeof(osl_bf16);
-    heads.scratch_bytes = OSL_QUERIES * (OSL_SCORE_STRIDE + (size_t)heads.value_dim) * sizeof(float);
+    size_t values = OSL_QUERIES * (OSL_SCORE_STRIDE + (size_t)heads.value_dim);
+    heads.scratch_bytes = values * sizeof(float);
     return heads;
 }
 
@@ -105,7 +101,7 @@ static inline void score(const osl_heads *heads, const osl_head *head, int32_t q
 
 // 4 queries x 16 `columns` dimensions of sums += P V; values of the next 16 dimensions lie `next`
 // further on.
-static inline __attribute__((always_inline)) void
+OSL_INLINE void
 value_tile(const int columns, const osl_bf16 *probabilities, const osl_bf16 *values, int64_t next,
            int32_t keys, float *sums, int32_t width) {
     __m512 sum[FEW][WIDE];
@@ -179,10 +175,12 @@ const osl_attention *osl_attention_avx512(void) {
     return osl_cpu_features()->avx512 ? &table : NULL;
 }
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+OSL_AVX512_END
+
 #else
+
+#include "attention_encoder.h"
+
 const osl_attention *osl_attention_avx512(void) {
     return NULL;
 }

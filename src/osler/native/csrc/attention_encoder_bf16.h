@@ -1,5 +1,5 @@
 // What the two bf16 ways to compute the encoder's attention share: layouts, packing, softmax. To be
-// included under `#pragma GCC target` with at least AVX512_BF16.
+// included after linear_avx512.h.
 //
 // LAYOUTS, all bf16. Instructions multiply PAIRS of values and add both products to one float32.
 //   Q  [keys][dim], rows of a head one after the other
@@ -34,11 +34,12 @@ void osl_attention_bf16_pack(const osl_heads *heads, const osl_head *head, const
 // Where the values of key `key` (even) and dimensions from 16 `block` on begin.
 static inline const osl_bf16 *osl_values_at(const osl_heads *heads, const osl_head *head,
                                             int32_t block, int32_t key) {
-    return (const osl_bf16 *)head->values + ((size_t)block * (size_t)heads->keys + (size_t)key) * 16;
+    size_t lines = (size_t)block * (size_t)heads->keys + (size_t)key;
+    return (const osl_bf16 *)head->values + lines * 16;
 }
 
-// 2^(x - top) for an integer `top`, to 1e-4: far below the rounding to bf16 that follows. Scores far
-// above or below give infinity or 0.
+// 2^(x - top) for an integer `top`, to 1e-4: far below the rounding to bf16 that follows. Scores
+// far above or below give infinity or 0.
 static inline __m512 osl_exp2_above(__m512 x, __m512 top) {
     __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF); // x - floor(x)
     __m512 p = _mm512_set1_ps(0x1.3f96a4p-4f);
@@ -72,7 +73,8 @@ static inline uint32_t osl_soften(float *scores, int32_t queries, int32_t keys,
     return large;
 }
 
-// Raises `top` of some rows to the next integer above their scores, and scales what they have summed.
+// Raises `top` of some rows to the next integer above their scores, and scales what they have
+// summed.
 static inline void osl_raise(const float *scores, uint32_t rows, int32_t keys, osl_running *running,
                              float *sums, int32_t width) {
     for (; rows; rows &= rows - 1) {
@@ -134,7 +136,7 @@ typedef void osl_add_fn(const osl_heads *heads, const osl_head *head, int32_t k,
 //
 // A query's `top` is taken from its first keys and kept: later scores may exceed it, since floats
 // have room for factors of 2^64. Only beyond that the block is done again with a higher one.
-static inline __attribute__((always_inline)) void
+OSL_INLINE void
 osl_attend_bf16(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
                 int32_t first, int32_t last, float *scratch, int32_t step, osl_score_fn *score,
                 osl_add_fn *add) {

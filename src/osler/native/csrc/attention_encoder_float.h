@@ -23,9 +23,9 @@ typedef float vector __attribute__((vector_size(VECTOR_BYTES), aligned(4)));
 static osl_heads layout(int32_t positions, int32_t head_dim) {
     osl_heads heads = {.positions = positions,
                        .head_dim = head_dim,
-                       .keys = osl_padded(positions, LANES),
+                       .keys = osl_up_to(positions, LANES),
                        .dim = head_dim,
-                       .value_dim = osl_padded(head_dim, LANES)};
+                       .value_dim = osl_up_to(head_dim, LANES)};
     heads.query_bytes = (size_t)heads.keys * (size_t)head_dim * sizeof(float);
     heads.key_bytes = heads.query_bytes;
     heads.value_bytes = (size_t)heads.keys * (size_t)heads.value_dim * sizeof(float);
@@ -72,7 +72,7 @@ static inline float exp2_negative(float x) {
     return osl_float(osl_bits(p) + (osl_bits(shifted) << 23));
 }
 
-// Adds to 4 x 16 sums, `sums` a row every `stride`, the product of 4 rows of `left` and lines of 16.
+// Adds to 4 x 16 sums, a row every `stride`, the product of 4 rows of `left` and lines of 16.
 static inline void multiply_tile(const float *const left[QUERIES], const float *lines,
                                  int32_t count, float *sums, int32_t stride) {
     vector sum[QUERIES][VECTORS];

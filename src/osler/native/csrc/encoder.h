@@ -69,9 +69,10 @@ OSL_API size_t osl_encoder_bytes(const osl_encoder *encoder);
 // Values of the output for one image or text.
 OSL_API int64_t osl_encoder_width(const osl_encoder *encoder);
 
-// Encodes `count` images or texts, whichever the model takes; out is float32 [count][width]. Returns
-// 1, with nothing encoded, where an id is not in the vocabulary. One call at a time.
-OSL_API int osl_encoder_images(osl_encoder *encoder, const float *pixels, int64_t count, float *out);
+// Encodes `count` images or texts, whichever the model takes; out is float32 [count][width].
+// Returns 1, with nothing encoded, where an id is not in the vocabulary. One call at a time.
+OSL_API int osl_encoder_images(osl_encoder *encoder, const float *pixels, int64_t count,
+                               float *out);
 OSL_API int osl_encoder_texts(osl_encoder *encoder, const int64_t *ids, int64_t count, float *out);
 
 #endif
