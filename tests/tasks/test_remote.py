@@ -103,6 +103,8 @@ def test_a_record_does_not_speak_in_turns(piece: str) -> None:
 
 
 def test_which_model() -> None:
+    encoder = {"id": "medsiglip", "osler_endpoints": ["/v1/embeddings"]}
+    assert FakeServer(encoder, VLLM).connect().name == VLLM["id"]
     both = FakeServer(VLLM, VLLM | {"id": "other"})
     assert both.connect("other").name == "other"
     with pytest.raises(ModelNotFoundError, match=r"name one of its models: google/m.*, other"):

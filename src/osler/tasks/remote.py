@@ -128,7 +128,7 @@ def connect(
         ModelNotFoundError: it has no model of that name, or several and none was named.
     """
     engine = RemoteEngine(address, transport=transport)
-    cards = {card["id"]: card for card in engine.models()}
+    cards = {card["id"]: card for card in engine.models() if _answers(card)}
     listed = ", ".join(sorted(cards)) or "none"
     if name is None:
         if len(cards) != 1:
@@ -137,6 +137,12 @@ def connect(
     if name not in cards:
         raise ModelNotFoundError(f"{address.base}: no model {name!r}; it has {listed}")
     return RemoteAssistant(engine, cards[name], version)
+
+
+def _answers(card: Mapping[str, Any]) -> bool:
+    """Whether a model answers messages; Osler's server lists its encoder, too."""
+    endpoints = card.get("osler_endpoints")
+    return not isinstance(endpoints, list) or "/v1/chat/completions" in endpoints
 
 
 def _data_url(seen: Display) -> str:
