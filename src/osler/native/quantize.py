@@ -89,14 +89,14 @@ def quantize_int4(weight_RC: Tensor, rounding: Rounding) -> Int4:
     padded = torch.nn.functional.pad(weight_RC, (0, -cols % UNIT))
     # Values reach to -8 but only to 7: the side that reaches further gets the longer end.
     sign_R = torch.where(_reach(padded) > 0, -1.0, 1.0)
-    padded = padded * sign_R[:, None]
-    row_scale_R = _row_scale(padded, rounding.importance_C)
     # Columns first, so that each step works on memory that lies together.
-    x_UIR = padded.T.reshape(-1, UNIT, rows).contiguous()
-    value_UIR, multiplier_UGR = _round(x_UIR, row_scale_R, rounding.factor_UII)
+    x_UIR = (padded * sign_R[:, None]).T.reshape(-1, UNIT, rows).contiguous()
+    x_GKR = x_UIR.view(-1, GROUP, rows)
+    row_scale_R = _row_scale(x_GKR, rounding.importance_C.view(-1, GROUP, 1))
+    rounded = _Pass(x_UIR, row_scale_R, rounding.factor_UII)
     return Int4(
-        value_RC=value_UIR.flatten(0, 1).T.contiguous(),
-        multiplier_RG=multiplier_UGR.flatten(0, 1).T.contiguous(),
+        value_RC=rounded.value_UIR.flatten(0, 1).T.contiguous(),
+        multiplier_RG=rounded.multiplier_UGR.flatten(0, 1).T.contiguous(),
         row_scale_R=row_scale_R * sign_R,
     )
 
@@ -127,96 +127,111 @@ def _reach(weight_RC: Tensor) -> Tensor:
 
 def _round_error(x: Tensor, step: Tensor) -> Tensor:
     """Squared error of rounding each weight to a multiple of a step."""
-    error: Tensor = (x / step).round_().clamp_(-8, 7).mul_(step).sub_(x).square_()
+    error: Tensor = (x * step.reciprocal()).round_().clamp_(-8, 7).mul_(step).sub_(x).square_()
     return error
 
 
-def _row_scale(x_RC: Tensor, importance_C: Tensor) -> Tensor:
+def _row_scale(x_GKR: Tensor, importance_GK1: Tensor) -> Tensor:
     """The row scale of least error, each group having the multiplier that suits it best.
 
     The error of a group is tabulated over its own scale, which asks for the weights once an entry;
     trying a row scale then only looks up what its multipliers cost.
     """
-    x_RGK = x_RC.unflatten(1, (-1, GROUP))
-    importance_GK = importance_C.view(-1, GROUP)
-    full_RG = x_RGK.abs().amax(dim=2).clamp(min=_TINY) / 8
-    error_TRG = torch.stack(
+    full_GR = x_GKR.abs().amax(dim=1).clamp_(min=_TINY) / 8
+    error_TGR = torch.stack(
         [
-            _round_error(x_RGK, (full_RG * relative)[:, :, None]).mul_(importance_GK).sum(dim=2)
+            _round_error(x_GKR, (full_GR * relative)[:, None]).mul_(importance_GK1).sum(dim=1)
             for relative in _RELATIVE
         ]
     )
-    wanted_RG = full_RG * torch.tensor(_RELATIVE)[error_TRG.argmin(dim=0)]
-    widest_R = wanted_RG.amax(dim=1) / _MULTIPLIERS
+    wanted_GR = full_GR * torch.tensor(_RELATIVE)[error_TGR.argmin(dim=0)]
+    widest_R = wanted_GR.amax(dim=0) / _MULTIPLIERS
     best_R = torch.full_like(widest_R, torch.inf)
     scale_R: Tensor = widest_R
     for factor in _ROW_SCALES:
         tried_R = widest_R * factor
-        exact_RG = wanted_RG / tried_R[:, None]
+        exact_GR = wanted_GR / tried_R
         error_R = torch.minimum(
-            _looked_up(error_TRG, exact_RG.floor().clamp_(1, 16) * tried_R[:, None] / full_RG),
-            _looked_up(error_TRG, exact_RG.ceil().clamp_(1, 16) * tried_R[:, None] / full_RG),
-        ).sum(dim=1)
+            _looked_up(error_TGR, exact_GR.floor().clamp_(1, _MULTIPLIERS) * tried_R / full_GR),
+            _looked_up(error_TGR, exact_GR.ceil_().clamp_(1, _MULTIPLIERS) * tried_R / full_GR),
+        ).sum(dim=0)
         scale_R = torch.where(error_R < best_R, tried_R, scale_R)
         best_R = torch.minimum(best_R, error_R)
-    return _fitted(x_RGK, scale_R, importance_GK)
+    return _fitted(x_GKR, scale_R, (wanted_GR / scale_R).round_(), importance_GK1)
 
 
-def _fitted(x_RGK: Tensor, scale_R: Tensor, importance_GK: Tensor) -> Tensor:
+def _fitted(
+    x_GKR: Tensor, scale_R: Tensor, multiplier_GR: Tensor, importance_GK1: Tensor
+) -> Tensor:
     """The row scale that suits the values best which the weights take under another one."""
-    multiplier_RG = _multiplier(x_RGK, scale_R[:, None], importance_GK, dim=2)
-    step_RG1 = (multiplier_RG * scale_R[:, None])[:, :, None]
-    whole_RGK = (x_RGK / step_RG1).round_().clamp_(-8, 7).mul_(multiplier_RG[:, :, None])
-    weighted_RGK = whole_RGK * importance_GK
-    power_R = (weighted_RGK * whole_RGK).sum(dim=(1, 2))
-    fitted_R = (weighted_RGK * x_RGK).sum(dim=(1, 2)) / power_R
+    multiplier_G1R = multiplier_GR.clamp_(1, _MULTIPLIERS)[:, None]
+    whole_GKR = (x_GKR / (multiplier_G1R * scale_R)).round_().clamp_(-8, 7).mul_(multiplier_G1R)
+    weighted_GKR = whole_GKR * importance_GK1
+    power_R = (weighted_GKR * whole_GKR).sum(dim=(0, 1))
+    fitted_R = (weighted_GKR * x_GKR).sum(dim=(0, 1)) / power_R
     return torch.where(power_R > 0, fitted_R, scale_R)
 
 
-def _looked_up(error_TRG: Tensor, relative_RG: Tensor) -> Tensor:
+def _looked_up(error_TGR: Tensor, relative_GR: Tensor) -> Tensor:
     """The error at some relative scale, between two entries of the table or beyond its ends."""
     low, high = _RELATIVE[0], _RELATIVE[-1]
     steps = len(_RELATIVE) - 1
     ratio = torch.tensor(high / low).log() / steps
-    place = (relative_RG / low).log() / ratio
+    place = (relative_GR / low).log() / ratio
     index = place.floor().clamp_(0, steps - 1)
     part = (place - index).clamp_(0, 1)
-    index_1RG = index.long()[None]
-    below = error_TRG.gather(0, index_1RG)[0]
-    above = error_TRG.gather(0, index_1RG + 1)[0]
+    index_1GR = index.long()[None]
+    below = error_TGR.gather(0, index_1GR)[0]
+    above = error_TGR.gather(0, index_1GR + 1)[0]
     error = below + part * (above - below)
     # A coarser step costs its square; a finer one cuts values off, which costs more.
-    coarser = (relative_RG / high).clamp(min=1)
-    finer = (low / relative_RG).clamp(min=1)
+    coarser = (relative_GR / high).clamp(min=1)
+    finer = (low / relative_GR).clamp(min=1)
     weighted: Tensor = error * coarser.square() * finer.pow(6)
     return weighted
 
 
-def _round(x_UIR: Tensor, row_scale_R: Tensor, factor_UII: Tensor) -> tuple[Tensor, Tensor]:
-    """Values int8 (U, I, R) and multipliers uint8 (U, G, R); `x_UIR` is used up."""
-    units, _, rows = x_UIR.shape
-    value_UIR = torch.empty(x_UIR.shape, dtype=torch.int8)
-    multiplier_UGR = torch.empty((units, UNIT // GROUP, rows), dtype=torch.uint8)
-    pivot_UI = factor_UII.diagonal(dim1=1, dim2=2)
-    for group in range(UNIT // GROUP):
-        first, last = group * GROUP, (group + 1) * GROUP
-        x_UKR = x_UIR[:, first:last]
-        importance_UK1 = pivot_UI[:, first:last, None].pow(-2)
-        multiplier_UR = _multiplier(x_UKR, row_scale_R, importance_UK1, dim=1)
-        multiplier_UGR[:, group] = multiplier_UR.to(torch.uint8)
-        step_UR = multiplier_UR * row_scale_R
-        error_UKR = torch.empty_like(x_UKR)
-        for k in range(GROUP):
-            x_UR = x_UKR[:, k]
-            rounded_UR = (x_UR / step_UR).round_().clamp_(-8, 7)
-            value_UIR[:, first + k] = rounded_UR.to(torch.int8)
-            error_UR = (x_UR - rounded_UR * step_UR).div_(pivot_UI[:, first + k, None])
-            error_UKR[:, k] = error_UR
-            onward_UK = factor_UII[:, first + k, first + k + 1 : last]
-            x_UKR[:, k + 1 :].sub_(onward_UK[:, :, None] * error_UR[:, None])
-        onward_UKI = factor_UII[:, first:last, last:]
-        x_UIR[:, last:].baddbmm_(onward_UKI.transpose(1, 2), error_UKR, alpha=-1)
-    return value_UIR, multiplier_UGR
+class _Pass:
+    """One pass of rounding through the columns of some rows.
+
+    A range of columns is rounded by halves: the first, then the second with the errors of the first
+    moved into it, so that nearly all moving is done by products of matrices.
+    """
+
+    def __init__(self, x_UIR: Tensor, row_scale_R: Tensor, factor_UII: Tensor) -> None:
+        units, _, rows = x_UIR.shape
+        self.value_UIR = torch.empty(x_UIR.shape, dtype=torch.int8)
+        self.multiplier_UGR = torch.empty((units, UNIT // GROUP, rows), dtype=torch.uint8)
+        # What is still to be rounded; and in its place, once it is, its error.
+        self._x_UIR = x_UIR
+        self._row_scale_R = row_scale_R
+        self._factor_UII = factor_UII
+        self._pivot_UI1 = factor_UII.diagonal(dim1=1, dim2=2)[:, :, None]
+        self._step_UR = row_scale_R.expand(units, rows)
+        self._columns(0, UNIT)
+
+    def _columns(self, first: int, last: int) -> None:
+        if last - first == GROUP:
+            importance_UK1 = self._pivot_UI1[:, first:last].pow(-2)
+            x_UKR = self._x_UIR[:, first:last]
+            multiplier_UR = _multiplier(x_UKR, self._row_scale_R, importance_UK1, dim=1)
+            self.multiplier_UGR[:, first // GROUP] = multiplier_UR.to(torch.uint8)
+            self._step_UR = multiplier_UR * self._row_scale_R
+        if last - first == 1:
+            self._column(first)
+            return
+        middle = (first + last) // 2
+        self._columns(first, middle)
+        onward_UII = self._factor_UII[:, first:middle, middle:last].transpose(1, 2)
+        error_UIR = self._x_UIR[:, first:middle]
+        self._x_UIR[:, middle:last].baddbmm_(onward_UII, error_UIR, alpha=-1)
+        self._columns(middle, last)
+
+    def _column(self, column: int) -> None:
+        x_UR = self._x_UIR[:, column]
+        rounded_UR = (x_UR / self._step_UR).round_().clamp_(-8, 7)
+        self.value_UIR[:, column] = rounded_UR
+        x_UR.sub_(rounded_UR.mul_(self._step_UR)).div_(self._pivot_UI1[:, column])
 
 
 def _multiplier(x: Tensor, scale: Tensor, importance: Tensor, dim: int) -> Tensor:
