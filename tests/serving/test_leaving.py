@@ -36,8 +36,8 @@ def test_hanging_up_in_mid_stream_cancels(
 ) -> None:
     engine.answer = ("word ",) * 1000
     stream = ask(client, stream=True, n=2)
-    for _, _chunk in zip(range(5), stream, strict=False):
-        engine.pace.clear()
+    next(iter(stream))
+    engine.pace.clear()
     stream.close()
     until(lambda: all(work.cancelled.is_set() for work in engine.works))
     until(lambda: gauge(url, "osler_answers_open") == 0)
