@@ -9,12 +9,12 @@ from osler.inference.runner import Runner, TorchRunner
 from osler.models.config import MedGemmaConfig
 from osler.models.medgemma import MedGemma
 from osler.native.decoder import Decoder
-from osler.native.decoder_weights import pack_decoder
 from osler.native.library import library
 from osler.native.packing import Packer
 from osler.preprocess.tokenizer import Tokenizer
 from osler.testing.dummy import dummy_tokenizer
 from osler.testing.models import randomise
+from osler.testing.quantised import pack_decoder
 
 MakeRunner = Callable[[MedGemmaConfig], Runner]
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from osler.models.config import MedGemmaConfig
 from osler.models.medgemma import MedGemma
 from osler.native.decoder import ChunkStruct, Decoder
-from osler.native.decoder_weights import pack_decoder
 from osler.native.formats import Matrix
 from osler.native.library import Library, Pool, library
 from osler.native.packing import Packer
 from osler.testing.models import randomise, tiny_medgemma
+from osler.testing.quantised import pack_decoder
 
 TEXT = "abcdefg"
 ONE_IMAGE = "abIIIIcdef"

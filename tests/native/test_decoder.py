@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from osler.models.config import MedGemmaConfig
 from osler.models.medgemma import MedGemma
 from osler.native.decoder import Decoder
-from osler.native.decoder_weights import pack_decoder
 from osler.native.formats import Matrix
 from osler.native.packing import Packer
 from osler.testing.models import tiny_medgemma
-from osler.testing.quantised import packed_medgemma
+from osler.testing.quantised import pack_decoder, packed_medgemma
 from tests.native.decoders import (
     ONE_IMAGE,
     TEXT,

@@ -1,11 +1,9 @@
 """Which tensors the native decoder is made of, and of which of the model's each is made.
 
 Names are those of `models.medgemma`, or, where several are fused into one matrix, like them.
-
-Shape suffixes: R rows (outputs), C columns (inputs).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 
 from osler.models.config import TextConfig
 from osler.native.formats import Matrix
-from osler.native.packing import interleave
 
 EMBEDDING = "language_model.embed_tokens.weight"
 NORM = "language_model.norm.weight"
@@ -46,7 +43,8 @@ class Part:
 
     Attributes:
         name: its own.
-        sources: those of `models.medgemma` that it is made of.
+        sources: those of `models.medgemma` that it is made of: three one below the other, two in
+            turns of 16 rows (OSL_GEGLU of csrc/linear.h).
         is_matrix: to be packed; else the float32 values of a norm.
     """
 
@@ -75,34 +73,3 @@ def decoder_parts(config: TextConfig) -> Iterator[Part]:
             name = layer_name(layer, norm)
             yield Part(name=name, sources=(name,), is_matrix=False)
     yield Part(name=NORM, sources=(NORM,), is_matrix=False)
-
-
-def fuse(part: Part, tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """One matrix of its sources: queries, keys, values; or gate and up projection in turns."""
-    if len(tensors) == 1:
-        return tensors[0]
-    if len(tensors) == 2:
-        return interleave(*tensors)
-    return np.concatenate(tensors)
-
-
-def pack_decoder(
-    config: TextConfig,
-    read: Callable[[str], NDArray[np.float32]],
-    pack: Callable[[str, NDArray[np.float32]], Matrix],
-) -> dict[str, Matrix | NDArray[np.float32]]:
-    """Pack a whole decoder, a tensor at a time.
-
-    Args:
-        config: its sizes.
-        read: gives a tensor of `models.medgemma` by name, float32.
-        pack: packs a fused matrix (R, C) of a name.
-
-    Returns:
-        Name to packed matrix or norm.
-    """
-    weights: dict[str, Matrix | NDArray[np.float32]] = {}
-    for part in decoder_parts(config):
-        values = fuse(part, [read(source) for source in part.sources])
-        weights[part.name] = pack(part.name, values) if part.is_matrix else values
-    return weights

@@ -9,7 +9,7 @@ heads, K key-value heads, H head size, D hidden_size, V vocabulary.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,29 @@ from osler.models.kv_cache import LayerCache
 from osler.models.medgemma import MedGemma
 from osler.native.decoder_weights import DecoderWeights, decoder_parts
 from osler.native.formats import Matrix
+from osler.native.packing import interleave
+
+
+def pack_decoder(
+    config: TextConfig,
+    read: Callable[[str], NDArray[np.float32]],
+    pack: Callable[[str, NDArray[np.float32]], Matrix],
+) -> dict[str, Matrix | NDArray[np.float32]]:
+    """Pack a whole decoder, a tensor at a time.
+
+    Args:
+        config: its sizes.
+        read: gives a tensor of `models.medgemma` by name, float32.
+        pack: packs a fused matrix (R, C) of a name.
+
+    Returns:
+        Name to packed matrix or norm.
+    """
+    weights: dict[str, Matrix | NDArray[np.float32]] = {}
+    for part in decoder_parts(config):
+        values = _fused([read(source) for source in part.sources])
+        weights[part.name] = pack(part.name, values) if part.is_matrix else values
+    return weights
 
 
 def rounded_activations(x_TC: Tensor, matrix: Matrix) -> Tensor:
@@ -163,7 +186,7 @@ def packed_medgemma(
 def _apart(
     weight_RC: NDArray[np.float32], parts: int, config: TextConfig
 ) -> list[NDArray[np.float32]]:
-    """What `decoder_weights.fuse` put together."""
+    """What `_fused` put together."""
     if parts == 1:
         return [weight_RC]
     if parts == 2:
@@ -173,3 +196,12 @@ def _apart(
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
     return np.split(weight_RC, [queries, queries + keys])
+
+
+def _fused(tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One matrix of its sources: queries, keys, values; or gate and up projection in turns."""
+    if len(tensors) == 1:
+        return tensors[0]
+    if len(tensors) == 2:
+        return interleave(*tensors)
+    return np.concatenate(tensors)
