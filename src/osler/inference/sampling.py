@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from osler.errors import NonFiniteError, PromptError
+from osler.native.library import library
+from osler.native.top_k import top_k
 
 BANNED = -math.inf
+_FEW = 256  # tokens that the native engine picks out faster than torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +140,8 @@ def narrow(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
     """
     best = logits_V.max()
     if 0 < params.top_k < len(logits_V):
-        ids_K = (logits_V >= logits_V.topk(params.top_k).values[-1]).nonzero()[:, 0]
+        least = logits_V[_best(logits_V, params.top_k)[-1]]
+        ids_K = torch.from_numpy(np.flatnonzero(logits_V.numpy() >= least.numpy()))
         before, rest = logits_V[ids_K], 0.0
     elif params.top_p < 1:
         ids_K, rest = _head(logits_V, best, params)
@@ -155,6 +159,14 @@ def narrow(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
         kept = (scores_K - scores_K.max()).exp() >= params.min_p
         ids_K, scores_K = ids_K[kept], scores_K[kept]
     return ids_K, scores_K
+
+
+def _best(logits_V: Tensor, count: int) -> Tensor:
+    """The ids of the highest scores, int64, best first."""
+    native = library()
+    if native is None or count > _FEW or logits_V.dtype != torch.float32:
+        return logits_V.topk(count).indices
+    return torch.from_numpy(top_k(native, logits_V.numpy(), count)).long()
 
 
 def _head(logits_V: Tensor, best: Tensor, params: SamplingParams) -> tuple[Tensor, float]:
@@ -245,9 +257,9 @@ def token_logprob(logits_V: Tensor, token_id: int, top: int) -> TokenLogprob:
         token_id: the token.
         top: how many of the most probable tokens to report.
     """
-    best = logits_V.topk(max(top, 1))
-    highest = best.values[0].double()
-    total = (logits_V - best.values[0]).exp().sum(dtype=torch.float64).log() + highest
-    logprobs = (best.values.double() - total).tolist()
-    pairs = zip(best.indices[:top].tolist(), logprobs, strict=False)
+    ids_K = _best(logits_V, max(top, 1))
+    highest = logits_V[ids_K[0]]
+    total = (logits_V - highest).exp().sum(dtype=torch.float64).log() + highest.double()
+    logprobs = (logits_V[ids_K].double() - total).tolist()
+    pairs = zip(ids_K[:top].tolist(), logprobs, strict=False)
     return TokenLogprob(token_id, float(logits_V[token_id].double() - total), tuple(pairs))
