@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -346,3 +347,13 @@ def test_a_gguf_file_without_a_tokenizer(
     assert main(["quantize", str(path), "--out", str(out), "--tokenizer", str(tmp_path)]) == 1
     with pytest.raises(SystemExit):
         main(["quantize", str(path), "--to", "int4", "--out", str(out)])
+
+
+def test_images_and_texts_at_once(encoder_folder: Path, picture: Path) -> None:
+    packed = osler.load_encoder(encoder_folder)
+    image, text = packed.embed_images([picture]), packed.embed_texts(["normal"])
+    with ThreadPoolExecutor(2) as pool:
+        images = pool.map(packed.embed_images, [[picture]] * 20)
+        texts = pool.map(packed.embed_texts, [["normal"]] * 20)
+        assert all(np.array_equal(found, image) for found in images)
+        assert all(np.array_equal(found, text) for found in texts)

@@ -5,7 +5,6 @@ P patches, D hidden size or embedding size.
 """
 
 import ctypes
-import threading
 import weakref
 
 import torch
@@ -47,16 +46,17 @@ class _Tower:
         if not pointer:
             raise MemoryError("no memory for the native encoder")
         self._pointer = ctypes.c_void_p(pointer)
-        self._kept = [kept, pool]
+        self._kept = kept
+        self._pool = pool
         self._width: int = width(pointer)
-        self._turn = threading.Lock()
         self.bytes: int = size(pointer)
         weakref.finalize(self, free, pointer).atexit = False
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Float32 (N, width) of contiguous inputs of the right type."""
         out = torch.empty(len(inputs), self._width)
-        with self._turn:
+        # Towers of one model share their threads.
+        with self._pool.turn:
             refused = self._run(self._pointer, inputs.data_ptr(), len(inputs), out.data_ptr())
         if refused:
             raise ValueError("a token id is not in the vocabulary")

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +71,12 @@ class OutStruct(ctypes.Structure):
 
 
 class Pool:
-    """Threads of the kernels; given to their calls as it is. Made by `Library.pool`."""
+    """Threads of the kernels; given to their calls as it is. Made by `Library.pool`.
+
+    Attributes:
+        threads: how many, the caller's counted.
+        turn: held by whoever uses them, where several threads of the program may want to.
+    """
 
     def __init__(self, library: "Library", threads: int) -> None:
         new = library.function("osl_pool_new", ctypes.c_void_p, ctypes.c_int32)
@@ -81,6 +87,7 @@ class Pool:
             raise MemoryError("the system gives the native engine no threads")
         self._as_parameter_ = ctypes.c_void_p(address)
         self.threads: int = count(address)
+        self.turn = threading.Lock()
         # Not at exit: a thread that the program left behind may still be computing.
         weakref.finalize(self, free, address).atexit = False
 
