@@ -36,6 +36,7 @@ class TableStruct(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("tile", INDEX),
+        ("step", INDEX),
         ("layout", ctypes.CFUNCTYPE(HeadsStruct, INDEX, INDEX)),
         (
             "pack",
@@ -66,8 +67,11 @@ def table(request: pytest.FixtureRequest, native: Library) -> TableStruct:
     return made
 
 
-def attended(table: TableStruct, qkv_P3H: NDArray[np.float32], ragged: int) -> NDArray[np.float32]:
+def attended(
+    table: TableStruct, qkv_P3H: NDArray[np.float32], ragged: int, tile: int | None = None
+) -> NDArray[np.float32]:
     """One head's output, packed `ragged` positions at a time; what stands around it is checked."""
+    tile = tile or table.tile
     positions, _, head_dim = qkv_P3H.shape
     heads = table.layout(positions, head_dim)
     rooms = [aligned_bytes(size + 64) for size in (heads.query_bytes, heads.key_bytes)]
@@ -82,8 +86,8 @@ def attended(table: TableStruct, qkv_P3H: NDArray[np.float32], ragged: int) -> N
         parts = [qkv_P3H[first:, part].ctypes.data for part in range(3)]
         table.pack(*both, *parts, 3 * head_dim, first, last)
     out = np.full((positions + 1, head_dim + 3), 99, np.float32)
-    for first in range(0, positions, table.tile):
-        last = min(first + table.tile, positions)
+    for first in range(0, positions, tile):
+        last = min(first + tile, positions)
         table.attend(*both, out.ctypes.data, head_dim + 3, first, last, rooms[3].ctypes.data)
     assert all((room[size:] == 77).all() for room, size in zip(rooms, sizes, strict=True))
     assert (out[positions:] == 99).all()
@@ -107,6 +111,12 @@ def test_attention_equals_the_definition(table: TableStruct, size: tuple[int, in
     expected = definition(qkv)
     off = np.abs(attended(table, qkv, ragged=23) - expected).max() / np.abs(expected).max()
     assert off <= TOLERANCE[table.name.decode()]
+
+
+def test_smaller_tiles_give_the_same(table: TableStruct) -> None:
+    qkv = np.random.default_rng(3).uniform(-1, 1, (150, 3, 72)).astype(np.float32)
+    whole = attended(table, qkv, ragged=150)
+    np.testing.assert_array_equal(attended(table, qkv, ragged=16, tile=table.step), whole)
 
 
 @pytest.mark.parametrize("slope", [1.0, -1.0])

@@ -8,7 +8,13 @@
 #include "kernels.h"
 
 static const osl_attention portable = {
-    .name = "portable", .tile = 32, .layout = layout, .pack = pack, .attend = attend};
+    .name = "portable",
+    .tile = 32,
+    .step = QUERIES,
+    .layout = layout,
+    .pack = pack,
+    .attend = attend,
+};
 
 const osl_attention *osl_attention_named(const char *name) {
     if (!strcmp(name, "amx"))

@@ -32,7 +32,8 @@ typedef struct {
 
 typedef struct {
     const char *name; // "portable", "avx2", "avx512", "amx"
-    int32_t tile;     // queries that are best attended together
+    int32_t tile;     // queries that are best attended together, and the least that make sense:
+    int32_t step;     // calls begin at a multiple of it
 
     // Sizes for sequences of `positions`; sets all of osl_heads.
     osl_heads (*layout)(int32_t positions, int32_t head_dim);

@@ -29,12 +29,6 @@ static const struct {
     .rows = {ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS},
 };
 
-// Two tiles, ahead of their use.
-static inline void fetch(const osl_bf16 *p) {
-    for (int i = 0; i < 2 * ROWS; i++)
-        _mm_prefetch((const char *)(p + i * 32), _MM_HINT_T0);
-}
-
 static inline void score(const osl_heads *heads, const osl_head *head, int32_t q, int32_t queries,
                          int32_t k, int32_t keys, float *scores) {
     const int32_t dim = heads->dim;
@@ -58,7 +52,6 @@ static inline void score(const osl_heads *heads, const osl_head *head, int32_t q
             _tile_loadd(5, lower + d, row);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
-            fetch(block + 32 * dim + d * 32);
         }
         _tile_stored(0, scores + j, SCORE_BYTES);
         _tile_stored(1, scores + j + 16, SCORE_BYTES);
@@ -152,7 +145,8 @@ static osl_heads layout(int32_t positions, int32_t head_dim) {
 
 static const osl_attention table = {
     .name = "amx",
-    .tile = 64,
+    .tile = OSL_STEPS * OSL_QUERIES,
+    .step = OSL_QUERIES,
     .layout = layout,
     .pack = osl_attention_bf16_pack,
     .attend = attend,

@@ -14,7 +14,13 @@
 #include "cpu.h"
 
 static const osl_attention table = {
-    .name = "avx2", .tile = 32, .layout = layout, .pack = pack, .attend = attend};
+    .name = "avx2",
+    .tile = 32,
+    .step = QUERIES,
+    .layout = layout,
+    .pack = pack,
+    .attend = attend,
+};
 
 const osl_attention *osl_attention_avx2(void) {
     return osl_cpu_features()->avx2 ? &table : NULL;

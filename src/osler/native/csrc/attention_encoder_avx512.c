@@ -25,8 +25,8 @@ osl_heads osl_attention_bf16_layout(int32_t positions, int32_t head_dim, int32_t
     heads.query_bytes = (size_t)heads.keys * (size_t)heads.dim * sizeof(osl_bf16);
     heads.key_bytes = heads.query_bytes;
     heads.value_bytes = (size_t)heads.keys * (size_t)heads.value_dim * sizeof(osl_bf16);
-    size_t values = OSL_QUERIES * (OSL_SCORE_STRIDE + (size_t)heads.value_dim);
-    heads.scratch_bytes = values * sizeof(float);
+    size_t sums = OSL_STEPS * OSL_QUERIES * (size_t)heads.value_dim;
+    heads.scratch_bytes = OSL_STEPS * sizeof(osl_running) + (OSL_SCORES + sums) * sizeof(float);
     return heads;
 }
 
@@ -165,7 +165,8 @@ static osl_heads layout(int32_t positions, int32_t head_dim) {
 
 static const osl_attention table = {
     .name = "avx512",
-    .tile = 48,
+    .tile = OSL_STEPS * QUERIES,
+    .step = QUERIES,
     .layout = layout,
     .pack = osl_attention_bf16_pack,
     .attend = attend,

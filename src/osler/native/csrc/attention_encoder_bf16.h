@@ -15,8 +15,14 @@
 #include "common.h"
 
 // Keys taken at a time, values from one row of scores to the next (rows begin in different sets of
-// the cache), and queries, at most.
-enum { OSL_KEYS = 128, OSL_SCORE_STRIDE = OSL_KEYS + 16, OSL_QUERIES = 32 };
+// the cache), queries in a step, at most, and steps that share a block of keys.
+enum {
+    OSL_KEYS = 128,
+    OSL_SCORE_STRIDE = OSL_KEYS + 16,
+    OSL_QUERIES = 32,
+    OSL_SCORES = OSL_QUERIES * OSL_SCORE_STRIDE,
+    OSL_STEPS = 8
+};
 
 // What is known of each query so far. `top` is what probabilities are relative to, the same integer
 // in all lanes; `sum` is the sum of the probabilities, over all lanes together.
@@ -132,37 +138,53 @@ typedef void osl_score_fn(const osl_heads *heads, const osl_head *head, int32_t 
 typedef void osl_add_fn(const osl_heads *heads, const osl_head *head, int32_t k, int32_t keys,
                         const float *scores, float *sums);
 
-// Attends queries [first, last), `step` at a time.
+// One block of keys for `queries` rows from `q` on, up to a step.
 //
 // A query's `top` is taken from its first keys and kept: later scores may exceed it, since floats
 // have room for factors of 2^64. Only beyond that the block is done again with a higher one.
-OSL_INLINE void
-osl_attend_bf16(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
-                int32_t first, int32_t last, float *scratch, int32_t step, osl_score_fn *score,
-                osl_add_fn *add) {
-    float *scores = scratch, *sums = scores + OSL_QUERIES * OSL_SCORE_STRIDE;
-    osl_running running;
-    for (int32_t q = first; q < last; q += step) {
-        int32_t queries = last - q < step ? last - q : step;
-        osl_begin(&running, sums, heads->value_dim);
-        for (int32_t k = 0; k < heads->keys; k += OSL_KEYS) {
-            int32_t keys = heads->keys - k < OSL_KEYS ? heads->keys - k : OSL_KEYS;
-            uint32_t raise = k ? 0 : ~(uint32_t)0 >> (32 - queries);
-            // Twice at most: where there is a NaN, raising does not help.
-            for (int again = 0; again < 2; again++) {
-                score(heads, head, q, queries, k, keys, scores);
-                osl_hide_padding(scores, queries, heads->positions - k, keys);
-                osl_raise(scores, raise, keys, &running, sums, heads->value_dim);
-                raise = osl_soften(scores, queries, keys, &running);
-                if (!raise)
-                    break;
+OSL_INLINE void osl_attend_block(const osl_heads *heads, const osl_head *head, int32_t q,
+                                 int32_t queries, int32_t k, float *scores, osl_running *running,
+                                 float *sums, osl_score_fn *score, osl_add_fn *add) {
+    int32_t keys = heads->keys - k < OSL_KEYS ? heads->keys - k : OSL_KEYS;
+    uint32_t raise = k ? 0 : ~(uint32_t)0 >> (32 - queries);
+    // Twice at most: where there is a NaN, raising does not help.
+    for (int again = 0; again < 2; again++) {
+        score(heads, head, q, queries, k, keys, scores);
+        osl_hide_padding(scores, queries, heads->positions - k, keys);
+        osl_raise(scores, raise, keys, running, sums, heads->value_dim);
+        raise = osl_soften(scores, queries, keys, running);
+        if (!raise)
+            break;
+    }
+    for (int32_t i = 0; i < queries; i++)
+        running->sum[i] = _mm512_add_ps(running->sum[i], running->added[i]);
+    add(heads, head, k, keys, scores, sums);
+}
+
+// Attends queries [first, last), `step` at a time. Several steps share what was loaded of a block
+// of keys and values, or a long sequence's would come from beyond the second-level cache each time.
+OSL_INLINE void osl_attend_bf16(const osl_heads *heads, const osl_head *head, float *out,
+                                int64_t stride, int32_t first, int32_t last, void *scratch,
+                                int32_t step, osl_score_fn *score, osl_add_fn *add) {
+    const int32_t width = heads->value_dim;
+    osl_running *running = scratch;
+    float *scores = (float *)(running + OSL_STEPS), *sums = scores + OSL_SCORES;
+    for (int32_t q = first; q < last; q += OSL_STEPS * step) {
+        int32_t end = last - q < OSL_STEPS * step ? last : q + OSL_STEPS * step;
+        int32_t steps = (end - q + step - 1) / step;
+        for (int32_t i = 0; i < steps; i++)
+            osl_begin(&running[i], sums + i * OSL_QUERIES * width, width);
+        for (int32_t k = 0; k < heads->keys; k += OSL_KEYS)
+            for (int32_t i = 0; i < steps; i++) {
+                int32_t from = q + i * step, queries = end - from < step ? end - from : step;
+                osl_attend_block(heads, head, from, queries, k, scores, &running[i],
+                                 sums + i * OSL_QUERIES * width, score, add);
             }
-            for (int32_t i = 0; i < queries; i++)
-                running.sum[i] = _mm512_add_ps(running.sum[i], running.added[i]);
-            add(heads, head, k, keys, scores, sums);
+        for (int32_t i = 0; i < steps; i++) {
+            int32_t from = q + i * step, queries = end - from < step ? end - from : step;
+            osl_divide(&running[i], sums + i * OSL_QUERIES * width, width, queries,
+                       heads->head_dim, out + from * stride, stride);
         }
-        osl_divide(&running, sums, heads->value_dim, queries, heads->head_dim, out + q * stride,
-                   stride);
     }
 }
 

@@ -131,11 +131,17 @@ static void pack_work(void *context, int32_t thread, int32_t first, int32_t last
     }
 }
 
+typedef struct {
+    osl_encoder *encoder;
+    int32_t tile;
+} attend_job;
+
 // Attends one tile of queries, an item, of one head of one sequence.
 static void attend_work(void *context, int32_t thread, int32_t first, int32_t last) {
-    osl_encoder *e = context;
+    attend_job *job = context;
+    osl_encoder *e = job->encoder;
     int32_t heads = e->model.num_attention_heads, cols = e->model.hidden_size;
-    int32_t positions = e->heads.positions, tile = e->attention->tile;
+    int32_t positions = e->heads.positions, tile = job->tile;
     int32_t tiles = (int32_t)osl_parts(positions, tile);
     void *scratch = e->scratch + (size_t)thread * e->heads.scratch_bytes;
     for (int32_t i = first; i < last; i++) {
@@ -147,10 +153,21 @@ static void attend_work(void *context, int32_t thread, int32_t first, int32_t la
     }
 }
 
+static void attend(osl_encoder *e, int32_t count) {
+    int32_t threads = osl_pool_threads(e->pool), positions = e->heads.positions;
+    int32_t heads = count * e->model.num_attention_heads;
+    attend_job job = {e, e->attention->tile};
+    // Smaller tiles where there would not be several for each thread.
+    while (job.tile / 2 >= e->attention->step &&
+           heads * osl_parts(positions, job.tile) < 4 * threads)
+        job.tile /= 2;
+    int32_t tiles = (int32_t)osl_parts(positions, job.tile);
+    osl_pool_run(e->pool, heads * tiles, 1, attend_work, &job);
+}
+
 void osl_encoder_layers(osl_encoder *e, int32_t count) {
     const osl_encoder_model *m = &e->model;
     int32_t tokens = count * m->positions, cols = m->hidden_size;
-    int32_t tiles = (int32_t)osl_parts(m->positions, e->attention->tile);
     for (int32_t i = 0; i < m->num_hidden_layers; i++) {
         const osl_encoder_layer *layer = &m->layers[i];
         for (int32_t t = 0; t < tokens; t += e->block) {
@@ -160,7 +177,7 @@ void osl_encoder_layers(osl_encoder *e, int32_t count) {
             int32_t items = (int32_t)osl_parts(block, PACKED_AT_ONCE);
             osl_pool_run(e->pool, items, osl_share(e, items), pack_work, &job);
         }
-        osl_pool_run(e->pool, count * m->num_attention_heads * tiles, 1, attend_work, e);
+        attend(e, count);
         for (int32_t t = 0; t < tokens; t += e->block) {
             int32_t block = tokens - t < e->block ? tokens - t : e->block;
             float *x = e->x + (int64_t)t * cols;
