@@ -17,6 +17,8 @@
     ├── QueueFullError           an engine that has as much work as it takes
     ├── RemoteEngineError        a server that is out of reach or does not answer as it should
     ├── ServerSettingsError      settings that `osler serve` does not start with
+    ├── ArchiveError             an archive that refuses, or does not answer as it should
+    │   └── ArchiveUnreachableError  out of reach, silent or broken off: worth trying again
     └── GenerationCancelledError the caller cancelled before the answer's end
 
 Messages are one line and name the file and the reason. They never hold patient data: no values of
@@ -90,6 +92,14 @@ class RemoteEngineError(OslerError):
 
 class ServerSettingsError(OslerError):
     """Settings that a server does not start with, such as an open address without a token."""
+
+
+class ArchiveError(OslerError):
+    """An archive refuses, or does not answer as the standard says; or its folder cannot be used."""
+
+
+class ArchiveUnreachableError(ArchiveError):
+    """An archive is out of reach, silent, too busy, or broke off; the same may succeed later."""
 
 
 class GenerationCancelledError(OslerError):
