@@ -2,26 +2,34 @@
 
 import math
 import os
+import random
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def adamw(
-    modules: Iterable[nn.Module], learning_rate: float, weight_decay: float
+    modules: Iterable[nn.Module],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves vectors (norms, biases, scales) alone."""
+    """AdamW that decays matrices and leaves vectors (norms, biases, scales) alone.
+
+    Parameters without `requires_grad` are not its affair.
+    """
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
 
 
 @contextmanager
@@ -32,6 +40,29 @@ def short_sequences() -> Iterator[None]:
     """
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+@contextmanager
+def precision(device: torch.device, bf16: bool) -> Iterator[None]:
+    """Where `bf16`, matrix products in bfloat16; on CPUs plain attention.
+
+    For up to some hundred positions the CPU's flash attention is several times slower backwards.
+    """
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), attention:
+        yield
+
+
+def seed_everything(*parts: int) -> None:
+    """Seed Python, NumPy and torch from some numbers, as those of run, step and rank.
+
+    A step that begins from its own seed leaves no generator's state to be saved, and what an
+    evaluation draws in between changes nothing.
+    """
+    seed = random.Random(repr(parts)).getrandbits(32)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:
