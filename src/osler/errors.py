@@ -4,6 +4,7 @@
     ├── InputError               what the user handed in cannot be used
     │   ├── UnreadableFileError  empty, a folder, not there, not what its name says
     │   ├── DicomError           a DICOM object without usable pixels, or malformed
+    │   ├── RecordError          a record of a patient that holds nothing, or not whom was asked for
     │   ├── UnsupportedError     well-formed, but of a kind that Osler does not handle
     │   └── PromptError          messages, questions or arguments that make no prompt
     ├── ModelNotFoundError       no model by that name, in that folder or on the hub
@@ -40,6 +41,10 @@ class UnreadableFileError(InputError):
 
 class DicomError(InputError):
     """A DICOM object that is malformed or has no usable pixels."""
+
+
+class RecordError(InputError):
+    """A FHIR or C-CDA record that holds no resource, or several patients and none was chosen."""
 
 
 class UnsupportedError(InputError):
