@@ -45,6 +45,13 @@ MEDGEMMA_RELEASED = _medgemma(
     "multi_modal_projector.",
     "language_model.lm_head.weight",
 )
+# The module tree of transformers since 4.52, as exporters that take `state_dict()` write it.
+MEDGEMMA_MODULES = _medgemma(
+    "model.language_model.",
+    "model.vision_tower.vision_model.",
+    "model.multi_modal_projector.",
+    "lm_head.weight",
+)
 MEDGEMMA_TEXT = KeyLayout(prefixes=(("language_model.", "model."),), head="lm_head.weight")
 
 MEDGEMMA_LAYOUTS = (
@@ -56,13 +63,7 @@ MEDGEMMA_LAYOUTS = (
         "multi_modal_projector.",
         "language_model.lm_head.weight",
     ),
-    # the module tree of transformers since 4.52, as exporters that take `state_dict()` write it
-    _medgemma(
-        "model.language_model.",
-        "model.vision_tower.vision_model.",
-        "model.multi_modal_projector.",
-        "lm_head.weight",
-    ),
+    MEDGEMMA_MODULES,
     # the same since 5
     _medgemma(
         "model.language_model.",

@@ -52,14 +52,28 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
     """
     stored: dict[str, StoredTensor] = {}
     for path in _weight_paths(folder):
-        file = _open(path)
-        for key in file.keys():  # noqa: SIM118 - not a mapping
+        for key, tensor in open_file(path).items():
             if key in stored:
                 raise CorruptFileError(f"{path}: {key} is in {stored[key].path.name} as well")
-            header = file.get_slice(key)
-            stored[key] = StoredTensor(
-                path, key, tuple(header.get_shape()), str(header.get_dtype()), file
-            )
+            stored[key] = tensor
+    return stored
+
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """Open one safetensors file.
+
+    Returns:
+        Key to tensor.
+
+    Raises:
+        CorruptFileError: not there, truncated, a broken header, or a pickle.
+    """
+    file = _open(path)
+    stored = {}
+    for key in file.keys():  # noqa: SIM118 - not a mapping
+        header = file.get_slice(key)
+        shape, dtype = tuple(header.get_shape()), str(header.get_dtype())
+        stored[key] = StoredTensor(path, key, shape, dtype, file)
     return stored
 
 
