@@ -1,0 +1,112 @@
+"""Two ranks on loopback do what one does, in both layouts."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from osler.errors import InputError
+from osler.training.distributed import Layout, Ranks
+from osler.training.loop import LoopConfig, train
+from osler.training.run_log import read_metrics
+from tests.training.ranks import CONFIG
+from tests.training.toys import Toy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one rank: whole ones, and `five`, which stops half-way."""
+    out = tmp_path_factory.mktemp("one")
+    train(Toy(), CONFIG, out / "plain")
+    train(Toy(), replace(CONFIG, accumulate=2), out / "accumulated")
+    stopped(out / "five")
+    return out
+
+
+def stopped(out: Path) -> None:
+    """A run of CONFIG that ends after its first checkpoint."""
+
+    class Stopped(Toy):
+        def evaluate(self) -> dict[str, float]:
+            if self.batches.number > 5:
+                raise KeyboardInterrupt
+            return super().evaluate()
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopped(), CONFIG, out)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same runs by two processes that torchrun starts."""
+    out = tmp_path_factory.mktemp("two")
+    stopped(out / "five")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"),
+            *("--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"),
+            *("-m", "tests.training.ranks", "pair", str(out)),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def curve(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+
+
+def errors(run: Path) -> list[float]:
+    return [line["evaluation"]["error"] for line in read_metrics(run) if "evaluation" in line]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("accumulated", [False, True])
+def test_two_ranks_follow_the_curve_of_one(
+    one_rank: Path, two_ranks: Path, parallel: str, accumulated: bool
+) -> None:
+    one = one_rank / ("accumulated" if accumulated else "plain")
+    two = two_ranks / (f"{parallel}-accumulated" if accumulated else parallel)
+    assert len(curve(one)) == CONFIG.steps
+    assert curve(one)[-1] < 0.7 * curve(one)[0]
+    assert curve(two) == pytest.approx(curve(one), rel=1e-5)
+    assert errors(two) == pytest.approx(errors(one), rel=1e-5)
+
+
+def test_a_run_of_one_rank_goes_on_with_two(one_rank: Path, two_ranks: Path) -> None:
+    assert curve(two_ranks / "five") == pytest.approx(curve(one_rank / "plain"), rel=1e-5)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_a_run_of_two_ranks_goes_on_with_one(
+    one_rank: Path, two_ranks: Path, parallel: str
+) -> None:
+    longer, whole = Toy(), Toy()
+    train(longer, replace(CONFIG, steps=12), two_ranks / parallel, resume=True)
+    train(whole, replace(CONFIG, steps=12), one_rank / "plain", resume=True)
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(longer.model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_several_ranks_need_a_layout_and_an_even_share() -> None:
+    ranks = Ranks(rank=0, world=2)
+    with pytest.raises(InputError, match="ddp or fsdp2"):
+        Layout(Toy().model, "none", ranks)
+    with pytest.raises(InputError, match="batch of 7"):
+        ranks.share(7)
+
+
+def test_sharding_runs_under_torchrun() -> None:
+    with pytest.raises(InputError, match="torchrun"):
+        train(Toy(), LoopConfig(steps=1, parallel="fsdp2"), Path("never-made"))
