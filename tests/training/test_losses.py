@@ -202,6 +202,22 @@ def test_cross_entropy_under_autocast_is_the_plain_one_in_bfloat16() -> None:
         torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
 
 
+def test_a_head_that_rests_gets_no_gradient_and_none_is_kept_for_it() -> None:
+    x, weight = decoder(torch.float32)
+    ids = torch.arange(11)
+    (wanted,) = gradients(token_cross_entropy(x, weight, ids), x)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = token_cross_entropy(x, weight.detach(), ids)
+    assert all(tensor.shape != weight.shape for tensor in kept)
+    assert torch.equal(gradients(loss, x)[0], wanted)
+
+
 def dense_distillation(logits: Tensor, teacher: Tensor, ids: Tensor) -> Tensor:
     """The whole of both distributions, what was not kept set to zero."""
     kept = torch.zeros_like(teacher).scatter(1, ids, 1.0)

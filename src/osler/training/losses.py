@@ -333,7 +333,9 @@ class _SoftCrossEntropy(torch.autograd.Function):
         wide = _wide(x_LD)
         loss = torch.zeros((), dtype=torch.float64, device=x_LD.device)
         x_grads: list[Tensor] = []
-        weight_grad_VD = torch.zeros_like(weight_VD, dtype=wide) if differentiable else None
+        weight_grad_VD = None
+        if differentiable and ctx.needs_input_grad[1]:  # not where the head rests
+            weight_grad_VD = torch.zeros_like(weight_VD, dtype=wide)
         with torch.autocast(x_LD.device.type, enabled=False):
             for x_CD, ids_CK, share_CK in zip(
                 x_LD.split(chunk), ids_LK.split(chunk), share_LK.split(chunk), strict=True
@@ -342,21 +344,26 @@ class _SoftCrossEntropy(torch.autograd.Function):
                 share_CK = share_CK.to(wide)
                 logits_CV -= logits_CV.logsumexp(dim=1, keepdim=True)
                 loss -= (share_CK * logits_CV.gather(1, ids_CK)).sum(dtype=torch.float64)
-                if weight_grad_VD is None:
+                if not differentiable:
                     continue
                 slope_CV = logits_CV.exp_() * share_CK.sum(dim=1, keepdim=True)
                 slope_CV = slope_CV.scatter_add_(1, ids_CK, -share_CK).to(x_LD.dtype)
                 x_grads.append(slope_CV @ weight_VD)
-                weight_grad_VD += slope_CV.T @ x_CD
-        if weight_grad_VD is not None:
+                if weight_grad_VD is not None:
+                    weight_grad_VD += slope_CV.T @ x_CD
+        if differentiable:
             x_grad_LD = torch.cat(x_grads) if x_grads else torch.zeros_like(x_LD)
-            ctx.save_for_backward(x_grad_LD, weight_grad_VD.to(weight_VD.dtype))
+            weight_grad = None if weight_grad_VD is None else weight_grad_VD.to(weight_VD.dtype)
+            ctx.save_for_backward(x_grad_LD, weight_grad)
         return loss.to(wide)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grad.to(saved.dtype) * saved for saved in ctx.saved_tensors), *[None] * 4
+        x_grad_LD, weight_grad_VD = (
+            None if saved is None else grad.to(saved.dtype) * saved for saved in ctx.saved_tensors
+        )
+        return x_grad_LD, weight_grad_VD, *[None] * 4
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
