@@ -1,0 +1,1 @@
+"""FHIR R4 and C-CDA to one patient's timeline of typed records."""

@@ -1,0 +1,170 @@
+"""The value of an observation or of a part of it, and how it stands to what is normal."""
+
+from decimal import Decimal
+
+from osler.ingest.fhir.fields import (
+    Json,
+    child,
+    children,
+    coding,
+    concept,
+    number,
+    quantity,
+    string,
+    words,
+)
+from osler.ingest.fhir.records import Measurement, Quantity, ReferenceRange
+
+# http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation, and the words for them.
+_INTERPRETATIONS = {
+    "N": "normal",
+    "A": "abnormal",
+    "AA": "critically abnormal",
+    "H": "high",
+    "HH": "critically high",
+    "HU": "significantly high",
+    "L": "low",
+    "LL": "critically low",
+    "LU": "significantly low",
+    "<": "off scale low",
+    ">": "off scale high",
+    "U": "significant change up",
+    "D": "significant change down",
+    "B": "better",
+    "W": "worse",
+    "S": "susceptible",
+    "I": "intermediate",
+    "R": "resistant",
+    "POS": "positive",
+    "NEG": "negative",
+    "IND": "indeterminate",
+    "DET": "detected",
+    "ND": "not detected",
+    "RR": "reactive",
+    "NR": "non-reactive",
+    "EXP": "exposure threshold exceeded",
+    "WR": "weakly reactive",
+}
+
+
+def measurement(value: Json) -> Measurement:
+    """Read the value, range and flag of an Observation or an Observation.component.
+
+    Source: FHIR R4, Observation.value[x], referenceRange, interpretation, dataAbsentReason.
+    """
+    amount = quantity(child(value, "valueQuantity"))
+    text = "" if amount else _text(value)
+    if not text and amount is None and (reason := words(value, "dataAbsentReason")):
+        text = f"no value ({reason})"
+    reference = _reference(value)
+    return Measurement(amount, text, reference, _flag(value, amount, reference))
+
+
+def quantity_words(value: Json) -> str:
+    """A Quantity in words; "" where it has no number."""
+    found = quantity(value)
+    return "" if found is None else spelled(found)
+
+
+def spelled(amount: Quantity) -> str:
+    """A quantity as it is written: comparator, number, unit."""
+    return " ".join(filter(None, (amount.comparator + amount.value, amount.unit)))
+
+
+def range_words(value: Json) -> str:
+    """A Range in words."""
+    low, high = quantity(child(value, "low")), quantity(child(value, "high"))
+    return limits_words(ReferenceRange(low, high))
+
+
+def limits_words(limits: ReferenceRange) -> str:
+    """The limits in words; the text where there are none.
+
+    >>> limits_words(ReferenceRange(Quantity("12.0", "g/dL"), Quantity("16.0", "g/dL")))
+    '12.0 to 16.0 g/dL'
+    """
+    low, high = limits.low, limits.high
+    if low and high:
+        left = low.value if low.unit == high.unit else spelled(low)
+        return f"{left} to {spelled(high)}"
+    if low:
+        return f"from {spelled(low)}"
+    return f"up to {spelled(high)}" if high else limits.text
+
+
+def ratio_words(value: Json) -> str:
+    """A Ratio in words, as of titres and of doses by the hour."""
+    above = quantity_words(child(value, "numerator"))
+    below = quantity(child(value, "denominator"))
+    if not above or below is None:
+        return above
+    if below.unit and below.value == "1":
+        return f"{above} per {below.unit}"
+    return f"{above}:{spelled(below)}"
+
+
+def _text(value: Json) -> str:
+    """Any value[x] but a quantity, in words."""
+    if "valueCodeableConcept" in value:
+        return words(value, "valueCodeableConcept")
+    if isinstance(found := value.get("valueBoolean"), bool):
+        return "yes" if found else "no"
+    if (integer := number(value.get("valueInteger"))) is not None:
+        return integer
+    for key in ("valueString", "valueDateTime", "valueTime"):
+        if text := string(value, key):
+            return text
+    if "valuePeriod" in value:
+        period = child(value, "valuePeriod")
+        return f"{string(period, 'start')} to {string(period, 'end')}"
+    if "valueSampledData" in value:
+        return "sampled data"
+    return range_words(child(value, "valueRange")) or ratio_words(child(value, "valueRatio"))
+
+
+def _reference(value: Json) -> ReferenceRange | None:
+    """The normal range; where there are several, that which says so, else the first."""
+    ranges = children(value, "referenceRange")
+    normal = [r for r in ranges if concept(child(r, "type")).key.endswith("|normal")]
+    for found in normal or ranges[:1]:
+        low, high = quantity(child(found, "low")), quantity(child(found, "high"))
+        text = string(found, "text")
+        if low or high or text:
+            return ReferenceRange(low, high, text)
+    return None
+
+
+def _flag(value: Json, amount: Quantity | None, reference: ReferenceRange | None) -> str:
+    for item in children(value, "interpretation"):
+        for code in map(coding, children(item, "coding")):
+            if code.code in _INTERPRETATIONS:
+                return _INTERPRETATIONS[code.code]
+        if text := concept(item).text:
+            return text.lower()
+    return _by_range(amount, reference) if amount and reference else ""
+
+
+def _by_range(amount: Quantity, reference: ReferenceRange) -> str:
+    """Where a number stands to its limits, if they are in one unit."""
+    low, high = (
+        limit if limit and same_unit(limit, amount) else None
+        for limit in (reference.low, reference.high)
+    )
+    found, comparator = Decimal(amount.value), amount.comparator
+    # "<5" may be anything below 5: it lies below a limit of 5, and says nothing of one below 5.
+    if low:
+        limit = Decimal(low.value)
+        if (found < limit and ">" not in comparator) or (found == limit and comparator == "<"):
+            return "below range"
+    if high:
+        limit = Decimal(high.value)
+        if (found > limit and "<" not in comparator) or (found == limit and comparator == ">"):
+            return "above range"
+    return "within range" if low and high and not comparator else ""
+
+
+def same_unit(one: Quantity, other: Quantity) -> bool:
+    """Whether two quantities are in one unit; a limit without a unit is in its value's."""
+    if one.code and other.code:
+        return one.code == other.code
+    return not one.unit or one.unit.casefold() == other.unit.casefold()

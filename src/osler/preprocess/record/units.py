@@ -1,0 +1,58 @@
+"""Conversion between units, by the Unified Code for Units of Measure.
+
+Only between units of the same dimensions: mmol/L to mg/dL would need the substance, and the
+percents and ratios in which HbA1c is given differ by more than a factor.
+"""
+
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import pint
+
+from osler.ingest.fhir.records import Quantity
+
+_LEAST_DIGITS = 3
+
+
+def convert(amount: Quantity, target: Quantity) -> Quantity | None:
+    """A quantity in the unit of another; None where there is no way, or no way to be sure.
+
+    Args:
+        amount: what to convert.
+        target: whose unit to take.
+
+    >>> convert(Quantity("91.0", "g/L", "g/L"), Quantity("8", "g/dL", "g/dL"))
+    Quantity(value='9.10', unit='g/dL', code='g/dL', comparator='')
+    >>> convert(Quantity("5", "mmol/L", "mmol/L"), Quantity("90", "mg/dL", "mg/dL")) is None
+    True
+    """
+    here, there = _unit(amount.code or amount.unit), _unit(target.code or target.unit)
+    if here is None or there is None or here.dimensionality != there.dimensionality:
+        return None
+    if here.dimensionless:
+        return None
+    value = Decimal(amount.value)
+    found = Decimal(repr(float(_registry().Quantity(float(value), here.units).to(there).magnitude)))
+    digits = max(len(value.as_tuple().digits), _LEAST_DIGITS)
+    places = max(digits - 1 - found.adjusted(), 0)
+    return Quantity(f"{found:.{places}f}", target.unit, target.code, amount.comparator)
+
+
+@cache
+def _registry() -> Any:
+    """The units; made when they are first needed, which takes seconds."""
+    from ucumvert import PintUcumRegistry
+
+    return PintUcumRegistry()
+
+
+@cache
+def _unit(code: str) -> Any:
+    """A unit by its UCUM code; None where it is none."""
+    from lark.exceptions import LarkError
+
+    try:
+        return _registry().from_ucum(code) if code else None
+    except (LarkError, pint.errors.PintError):
+        return None
