@@ -5,7 +5,6 @@ Answers and results go to standard output, everything else to standard error. Ex
 """
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -14,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import osler
-from osler import cli_quantize
+from osler import cli_look, cli_quantize
+from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
 
@@ -90,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="IMAGE ... QUESTION",
-        help="pictures or DICOM files, as many as you like or none, then what to ask",
+        help="pictures, DICOM or NIfTI files, folders or zips of them, as many as you like or "
+        "none, then what to ask",
     )
     _model_options(ask, "a MedGemma")
     # With an engine, no name is its only model's.
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine-token-env", metavar="NAME", help="the environment variable with its token"
     )
     _image_options(ask)
+    cli_look.add_slices_option(ask)
     ask.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     ask.add_argument("--system", help="a system message")
     ask.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
@@ -163,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_quantize.add_options(quantize)
 
+    look = _verb(verbs, "look", cli_look.run, cli_look.PURPOSE, cli_look.EXAMPLE)
+    cli_look.add_options(look)
+
     show = _verb(
         verbs,
         "show",
@@ -170,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         "write what the model will see: the padded, windowed square, then any crops",
         "osler show chest.dcm --out seen.png",
     )
-    show.add_argument("image", metavar="IMAGE", help="a picture or a DICOM file")
+    show.add_argument("image", metavar="IMAGE", help="as `osler ask` takes it")
     show.add_argument(
         "--out",
         required=True,
@@ -182,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     show.add_argument("--json", action="store_true", help="print JSON")
     _image_options(show)
+    cli_look.add_slices_option(show)
 
     serve = _verb(
         verbs,
@@ -226,18 +232,19 @@ def _image_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _ask(args: argparse.Namespace) -> None:
-    from osler.ingest.read import read_image
+    from osler.tasks.content import question_messages, read_content
 
     *images, question = args.inputs
     if os.path.exists(question):
         args.usage_error(f"the last argument is the question, and {question!r} is a file")
     # Before the model: a wrong file should not cost the minute that a large one takes to load.
-    records = [read_image(path) for path in images]
+    with Progress() as progress:
+        content = read_content(images, max_slices=args.max_slices, progress=progress)
+    for said in content.notes:
+        note(f"osler: note: {said}")
     model = _chat_model(args)
     stream = model.stream(
-        question,
-        records,
-        system=args.system,
+        question_messages(question, content.items, args.system),
         squaring=args.squaring,
         pan_and_scan=args.pan_and_scan,
         max_new_tokens=args.max_new_tokens,
@@ -256,10 +263,10 @@ def _ask(args: argparse.Namespace) -> None:
             print(piece, end="", flush=True)
     answer = stream.answer
     if args.json:
-        _print_json(asdict(answer))
+        print_json(asdict(answer))
         return
     print(f"\n\n{answer.notice}", flush=True)
-    _note(
+    note(
         f"{answer.new_tokens} tokens in {answer.timings.total_s:.1f} s, "
         f"the first after {answer.timings.prepare_s + answer.timings.first_token_s:.1f} s"
     )
@@ -271,7 +278,7 @@ def _chat_model(args: argparse.Namespace) -> "ChatModel":
     from osler.inference.remote_address import remote_address
 
     if (warning := remote_address(args.engine).warning) is not None:
-        _note(f"osler: warning: {warning}")
+        note(f"osler: warning: {warning}")
     token = None if args.engine_token_env is None else _environment(args.engine_token_env)
     return osler.load(args.model, version=args.version, engine=args.engine, engine_token=token)
 
@@ -290,7 +297,7 @@ def _classify(args: argparse.Namespace) -> None:
     with _progress(len(args.inputs)) as progress:
         results = encoder.classify(args.inputs, labels, progress=progress)
     if args.json:
-        _print_json({"notice": encoder.notice, "results": [asdict(result) for result in results]})
+        print_json({"notice": encoder.notice, "results": [asdict(result) for result in results]})
         return
     width = max(len(result.source) for result in results)
     for result in results:
@@ -303,15 +310,15 @@ def _classify(args: argparse.Namespace) -> None:
 def _embed(args: argparse.Namespace) -> None:
     import numpy as np
 
-    _check_out(args.out)
+    check_out(args.out)
     encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
     with _progress(len(args.inputs)) as progress:
         rows = encoder.embed_images(args.inputs, progress=progress)
-    _write_whole(args.out, lambda file: np.save(file, rows))
+    write_whole(args.out, lambda file: np.save(file, rows))
     if args.json:
-        _print_json({"out": str(args.out), "shape": list(rows.shape), "notice": encoder.notice})
+        print_json({"out": str(args.out), "shape": list(rows.shape), "notice": encoder.notice})
     else:
-        _note(f"wrote {args.out}: float32 {rows.shape}. {encoder.notice}")
+        note(f"wrote {args.out}: float32 {rows.shape}. {encoder.notice}")
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -320,9 +327,9 @@ def _info(args: argparse.Namespace) -> None:
     info = model_info(args.model)
     if args.verify:
         verify(args.model)
-        _note(f"{args.model}: all checksums are right")
+        note(f"{args.model}: all checksums are right")
     if args.json:
-        _print_json(asdict(info))
+        print_json(asdict(info))
     else:
         print("\n".join(_info_lines(info)))
 
@@ -359,50 +366,34 @@ def _show(args: argparse.Namespace) -> None:
 
     if args.out.suffix.lower() != ".png":
         args.usage_error("--out must end in .png")
-    _check_out(args.out)
-    squares = seen_squares(
-        args.image,
-        args.model,
-        version=args.version,
-        squaring=args.squaring,
-        pan_and_scan=args.pan_and_scan,
-    )
+    check_out(args.out)
+    with Progress() as progress:
+        squares = seen_squares(
+            args.image,
+            args.model,
+            version=args.version,
+            squaring=args.squaring,
+            pan_and_scan=args.pan_and_scan,
+            max_slices=args.max_slices,
+            progress=progress,
+        )
     outs: list[Path] = [args.out]
     if len(squares) > 1:
         outs = [
             args.out.with_stem(f"{args.out.stem}-{number}") for number in range(1, len(squares) + 1)
         ]
     for out, square in zip(outs, squares, strict=True):
-        _write_whole(out, partial(Picture.fromarray(square).save, format="PNG"))
+        write_whole(out, partial(Picture.fromarray(square).save, format="PNG"))
     if args.json:
-        _print_json({"out": [str(out) for out in outs], "side_px": squares[0].shape[0]})
+        print_json({"out": [str(out) for out in outs], "side_px": squares[0].shape[0]})
     else:
-        _note(f"wrote {', '.join(map(str, outs))}")
+        note(f"wrote {', '.join(map(str, outs))}")
 
 
 def _serve(args: argparse.Namespace) -> None:
     from osler.serving.command import serve
 
     serve(args)
-
-
-def _check_out(out: Path) -> None:
-    """Refuse before the work what could not be written after it."""
-    if not out.parent.is_dir():
-        raise OslerError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise OslerError(f"{out}: a folder, not a file")
-
-
-def _write_whole(out: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write beside the target and rename, so that no half file ever bears its name."""
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with part.open("xb") as file:
-            write(file)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -416,11 +407,3 @@ def _progress(total: int) -> Iterator[Callable[[int], object]]:
 
 def _show_thought(piece: str) -> None:
     print(piece, end="", file=sys.stderr, flush=True)
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))

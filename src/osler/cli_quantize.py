@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+
+from osler.cli_output import Progress
 
 PURPOSE = "pack a model for the native CPU engine: one file, mapped into memory when loaded"
 EXAMPLE = "osler quantize google/medgemma-4b-it --to int4 --out medgemma-4b-int4"
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     if not is_gguf and args.to is None:
         args.usage_error("--to is needed: int4, int8 or bf16")
 
-    with _Progress() as progress:
+    with Progress() as progress:
         if is_gguf:
             from osler.tasks.repack import repack
 
@@ -99,26 +100,3 @@ def run(args: argparse.Namespace) -> None:
             f"not kept exactly: {len(packed.rounded)} matrices, {packed.rounded[0]} first",
             file=sys.stderr,
         )
-
-
-class _Progress:
-    """A bar for each stage, where standard error is a terminal and the stage takes a while."""
-
-    def __init__(self) -> None:
-        self._bars = ExitStack()
-        self._stage = ""
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bars.close()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if stage != self._stage:
-            self._bars.close()
-            bar = tqdm(total=total, desc=stage, unit_scale=True, delay=1, disable=None)
-            self._stage, self._bar = stage, self._bars.enter_context(bar)
-        self._bar.update(done - self._bar.n)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from osler.errors import DicomError, InputError, UnreadableFileError, UnsupportedError
-from osler.ingest import limits, read, read_image, read_image_bytes
+from osler.ingest import file_part, limits, read, read_image, read_image_bytes
 from osler.testing.dicom import make_dicom
 
 GREY = np.arange(12, dtype=np.uint16).reshape(3, 4)
@@ -74,10 +74,10 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "chest.dcm"
     path.write_bytes(b"x")
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(read, "open", refuse, raising=False)  # root may read everything
+    monkeypatch.setattr(file_part, "open", refuse, raising=False)  # root may read everything
     with pytest.raises(UnreadableFileError, match=r"chest\.dcm: no permission"):
         read_image(path)
 

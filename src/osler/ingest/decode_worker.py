@@ -1,8 +1,8 @@
 """The child process that parses and decodes: `python -m osler.ingest.decode_worker`.
 
-It reads files' bytes from standard input and writes images or errors to standard output until its
-input is closed. A crash here, or a kill, costs the reading process one file. What nobody foresaw
-ends the worker as a crash does, so there is no catch-all.
+It reads files' bytes from standard input and writes images, records or errors to standard output
+until its input is closed. A crash here, or a kill, costs the reading process one file. What nobody
+foresaw ends the worker as a crash does, so there is no catch-all.
 """
 
 import logging
@@ -10,17 +10,19 @@ import os
 import resource
 import signal
 import warnings
+from typing import Any
 
 from osler.errors import InputError, UnsupportedError
-from osler.ingest.decode import decode
+from osler.ingest.decode import decode, decode_frames, describe, frame_ranges
 from osler.ingest.limits import MAX_WORKER_BYTES
-from osler.ingest.wire import receive, send_error, send_image
+from osler.ingest.wire import receive, send, send_error, send_image, send_record
+from osler.ingest.zip_file import inflate, list_members
 
 _STDIN, _STDOUT = 0, 1
 
 
 def main() -> None:
-    """Serve decoding requests until standard input is closed."""
+    """Serve requests until standard input is closed."""
     replies = _take_stdout()
     _limit_resources()
     # What the libraries say of a file may quote from it, and a patient's name would go to a log.
@@ -31,19 +33,41 @@ def main() -> None:
             header, data = receive(_STDIN)
         except EOFError:
             return
-        _answer(replies, data.tobytes(), header["source"])
+        _answer(replies, header, data.tobytes())
 
 
-def _answer(replies: int, data: bytes, source: str) -> None:
+def _answer(replies: int, header: dict[str, Any], data: bytes) -> None:
+    source: str = header["source"]
     try:
-        image = decode(data, source)
+        _work(replies, header, data, source)
     except MemoryError:
         error = UnsupportedError(f"{source}: decoding needs more than {MAX_WORKER_BYTES:,} bytes")
         send_error(replies, error)
     except InputError as error:
         send_error(replies, error)
-    else:
-        send_image(replies, image)
+
+
+def _work(replies: int, header: dict[str, Any], data: bytes, source: str) -> None:
+    inflated_bytes = header.get("inflated_bytes")
+    if inflated_bytes is not None:
+        data = inflate(data, inflated_bytes, source, whole=header["whole"])
+    match header["task"]:
+        case "decode":
+            send_image(replies, decode(data, source))
+        case "frames":
+            for image in decode_frames(data, source, header["frames"]):
+                send_image(replies, image)
+        case "ranges":
+            for low_high in frame_ranges(data, source, header["frames"]):
+                send_record(replies, low_high)
+        case "describe":
+            send_record(replies, describe(data, source, whole=header["whole"]))
+        case "list":
+            send_record(replies, list_members(data, source))
+        case "record":
+            from osler.ingest.fhir.read import answer
+
+            send(replies, {}, answer(header, data))
 
 
 def _take_stdout() -> int:

@@ -35,6 +35,8 @@ class Image:
         modality: DICOM Modality ("CR", "DX", "CT", "MR", ...), or None for a picture.
         monochrome1: True where low values are to be shown bright (PS3.3 C.7.6.3.1.2).
         voi: the object's own window or lookup table, where it has one.
+        shown_range: the modality values to be shown from black to white, where more than this image
+            decides it, as for the slice of a volume; (low, high).
         source: the file's name without its folder, for messages and drafts.
         sha256: hex digest of the file's bytes.
         decoder: which decoder made the pixels ("numpy", "gdcm", "pillow", ...).
@@ -48,6 +50,7 @@ class Image:
     modality: str | None = None
     monochrome1: bool = False
     voi: Voi | None = None
+    shown_range: tuple[float, float] | None = None
 
     @property
     def size_px(self) -> tuple[int, int]:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from osler.errors import DicomError, InputError, UnreadableFileError
 from osler.ingest.decode import is_dicom
@@ -17,6 +19,7 @@ from osler.ingest.wire import receive_image, send
 
 # -P: the working directory is not a place to import from.
 _COMMAND = (sys.executable, "-P", "-m", "osler.ingest.decode_worker")
+T = TypeVar("T")
 _SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -42,27 +45,53 @@ class _Worker:
     def is_alive(self) -> bool:
         return not self._expired and self._process.poll() is None
 
-    def decode(self, data: bytes, source: str, timeout_s: float) -> Image:
-        """Send one file and wait for its image.
+    def ask(
+        self,
+        header: Mapping[str, Any],
+        data: bytes,
+        receive: Callable[[int], T],
+        replies: int,
+        timeout_s: float,
+    ) -> list[T]:
+        """Send one file and wait for what is asked of it.
+
+        Args:
+            header: what is asked.
+            data: the file's bytes.
+            receive: reads one reply from a pipe's file descriptor.
+            replies: how many there will be.
+            timeout_s: for each of them.
 
         Raises:
-            InputError: the one that decoding the file gave.
+            InputError: the one that the file gave.
             TimeoutError: the worker was killed because it took too long.
             ChildProcessError: the worker died; the message says how.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        timer = threading.Timer(timeout_s, self._expire)
-        timer.daemon = True  # no reason for an ending program to wait
-        timer.start()
+        answers: list[T] = []
         try:
-            send(self._process.stdin.fileno(), {"source": source}, data)
-            return receive_image(self._process.stdout.fileno())
+            with self._deadline(timeout_s):
+                send(self._process.stdin.fileno(), header, data)
+                if replies:
+                    answers.append(receive(self._process.stdout.fileno()))
+            while len(answers) < replies:
+                with self._deadline(timeout_s):
+                    answers.append(receive(self._process.stdout.fileno()))
+            return answers
         except (EOFError, BrokenPipeError, ValueError):
             self.close()
             if self._expired:
                 raise TimeoutError(f"took longer than {timeout_s:g} s") from None
             raise ChildProcessError(_ending(self._process.returncode)) from None
+
+    @contextmanager
+    def _deadline(self, timeout_s: float) -> Iterator[None]:
+        timer = threading.Timer(timeout_s, self._expire)
+        timer.daemon = True  # no reason for an ending program to wait
+        timer.start()
+        try:
+            yield
         finally:
             timer.cancel()
             timer.join()
@@ -97,7 +126,7 @@ class WorkerPool:
 
     Args:
         size: files decoded at once; further callers wait.
-        timeout_s: seconds for one file.
+        timeout_s: seconds for one reply.
         command: what to run as a worker.
     """
 
@@ -122,22 +151,44 @@ class WorkerPool:
             InputError: what `osler.ingest.decode.decode` raises for the file, or a DicomError or
                 UnreadableFileError if the decoder crashed or took too long.
         """
+        header = {"task": "decode", "source": source}
+        return self.ask(header, data, receive_image)[0]
+
+    def ask(
+        self,
+        header: Mapping[str, Any],
+        data: bytes,
+        receive: Callable[[int], T],
+        *,
+        replies: int = 1,
+    ) -> list[T]:
+        """Hand a file's bytes to a child process, with what is asked of them.
+
+        Args:
+            header: a task of the worker's with what belongs to it, and the file's name as "source".
+            data: the file's bytes.
+            receive: reads one reply from a pipe's file descriptor.
+            replies: how many there will be; each has its own time.
+
+        Raises:
+            InputError: as `decode`.
+        """
         with self._slots:
             worker = self._take()
             try:
-                image = worker.decode(data, source, self._timeout_s)
+                answers = worker.ask(header, data, receive, replies, self._timeout_s)
             except InputError:
                 self._give_back(worker)
                 raise
             except (TimeoutError, ChildProcessError) as error:
                 self._discard(worker)
                 kind = DicomError if is_dicom(data) else UnreadableFileError
-                raise kind(f"{source}: decoding was stopped: {error}") from None
+                raise kind(f"{header['source']}: decoding was stopped: {error}") from None
             except BaseException:  # Ctrl-C, say: a reply that nobody read may stand in its pipe
                 self._discard(worker)
                 raise
             self._give_back(worker)
-            return image
+            return answers
 
     def _take(self) -> _Worker:
         with self._lock:
@@ -185,6 +236,7 @@ def _ending(returncode: int) -> str:
     return f"the decoder crashed ({signal.Signals(-returncode).name})"
 
 
-decoding_workers = WorkerPool(size=min(4, os.cpu_count() or 1))
+WORKERS = min(4, os.cpu_count() or 1)
+decoding_workers = WorkerPool(size=WORKERS)
 atexit.register(decoding_workers.close)
 os.register_at_fork(after_in_child=decoding_workers.forget)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from osler.errors import CheckpointError, PromptError
 from osler.models.config import MedGemmaConfig
 from osler.models.hf_config import read_medgemma_config
-from osler.preprocess.chat import ImagePart, Message, read_turns, render_chat
+from osler.preprocess.chat import ImagePart, Message, Turn, read_turns, render_chat
 from osler.preprocess.image_settings import ImageSettings, read_image_settings
 from osler.preprocess.json_file import read_json_object_if_there
 from osler.preprocess.pixels import PixelMaker
@@ -142,17 +142,7 @@ class Processor:
                     squares += seen
                     texts.append(self._text_of_image(len(seen) - 1))
                     digests.append(image.sha256)
-        spans = render_chat(
-            turns,
-            texts,
-            bos=self.tokenizer.bos,
-            control_pieces=self.tokenizer.control_pieces,
-        )
-        ids: list[int] = []
-        for span in spans:
-            encode = self.tokenizer.spell if span.is_literal else self.tokenizer.encode
-            ids += encode(span.text)
-        text = "".join(span.text for span in spans)
+        ids, text = self._encoded(turns, texts)
         if self._pixel_maker is None:
             return Prompt(ids=ids, text=text)
         return Prompt(
@@ -161,6 +151,35 @@ class Processor:
             text=text,
             input_sha256=tuple(digests),
         )
+
+    def length(self, messages: Sequence[Message]) -> int:
+        """Count the tokens of a prompt without reading its images, each taken for one square.
+
+        Args:
+            messages: as in a call; anything may stand for an image.
+
+        Raises:
+            PromptError: messages that make no prompt, or images for a model without vision.
+        """
+        turns = read_turns(messages)
+        images = sum(isinstance(part, ImagePart) for turn in turns for part in turn.parts)
+        if images:
+            self._pixels_of_images()
+        return len(self._encoded(turns, [self._image_text] * images)[0])
+
+    def _encoded(self, turns: Sequence[Turn], image_texts: Sequence[str]) -> tuple[list[int], str]:
+        """The ids and the text of a prompt."""
+        spans = render_chat(
+            turns,
+            image_texts,
+            bos=self.tokenizer.bos,
+            control_pieces=self.tokenizer.control_pieces,
+        )
+        ids: list[int] = []
+        for span in spans:
+            encode = self.tokenizer.spell if span.is_literal else self.tokenizer.encode
+            ids += encode(span.text)
+        return ids, "".join(span.text for span in spans)
 
     def seen(
         self, image: ImageSource, *, squaring: Squaring = "pad", pan_and_scan: bool = False

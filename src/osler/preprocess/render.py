@@ -20,9 +20,10 @@ def render(image: Image, *, medgemma_version: str) -> Shown:
     """Choose a model's view of an image.
 
     CT becomes colour by the version's three windows; radiographs and MR are rescaled from their
-    smallest to their largest value; other grey images follow the window or lookup table that they
-    bring, and have their full range where they bring none. MONOCHROME1 is then inverted, except
-    for CT, whose Hounsfield units mean the same either way. RGB is left as it is.
+    smallest to their largest value, and the slices of a volume over the range that is chosen for
+    all of it; other grey images follow the window or lookup table that they bring, and have their
+    full range where they bring none. MONOCHROME1 is then inverted, except for CT, whose Hounsfield
+    units mean the same either way. RGB is left as it is.
 
     Args:
         image: what a reader gave.
@@ -49,6 +50,8 @@ def render(image: Image, *, medgemma_version: str) -> Shown:
 
 
 def _grey(values_HW: Values, image: Image) -> Values:
+    if image.shown_range is not None:
+        return _ramp(values_HW, *image.shown_range)
     if image.modality not in _FULL_RANGE_MODALITIES and image.voi is not None:
         if image.voi.lut is not None and len(image.voi.lut):
             return _looked_up(values_HW, image.voi.lut, image.voi)

@@ -1,6 +1,5 @@
 """What answers messages, wherever it runs: the face that local and remote models share."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,9 +10,11 @@ from osler.errors import GenerationCancelledError, PromptError
 from osler.inference.continuation import Generation, Piece
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.processor import Prompt
+from osler.preprocess.slices import MAX_SLICES
 from osler.preprocess.sources import ImageSource
 from osler.preprocess.squaring import Squaring
 from osler.tasks.answer import Answer, Timings
+from osler.tasks.content import question_messages, read_content
 
 Messages = Sequence[Mapping[str, Any]]
 Events = Generator[Piece | Generation, None, None]
@@ -106,6 +107,7 @@ class ChatModel(ABC):
         question: str,
         images: Sequence[ImageSource] = (),
         *,
+        max_slices: int = MAX_SLICES,
         system: str | None = None,
         squaring: Squaring = "pad",
         pan_and_scan: bool = False,
@@ -115,8 +117,10 @@ class ChatModel(ABC):
 
         Args:
             question: what to ask.
-            images: paths of pictures or DICOM files, PIL images, uint8 RGB arrays `(H, W, 3)`, or
-                `Image` records; they stand before the question.
+            images: paths of pictures, DICOM objects, NIfTI files, folders or zips of them; PIL
+                images, uint8 RGB arrays `(H, W, 3)`, or `Image` records. They stand before the
+                question, a prior study before the current one.
+            max_slices: of all volumes and clips together.
             system: a system message.
             squaring: "pad" to a square with zeros, as MedGemma was trained, or "stretch".
             pan_and_scan: add crops of images that are far from square.
@@ -129,6 +133,7 @@ class ChatModel(ABC):
         return self.stream(
             question,
             images,
+            max_slices=max_slices,
             system=system,
             squaring=squaring,
             pan_and_scan=pan_and_scan,
@@ -164,6 +169,7 @@ class ChatModel(ABC):
         question: str | Messages,
         images: Sequence[ImageSource] = (),
         *,
+        max_slices: int = MAX_SLICES,
         system: str | None = None,
         squaring: Squaring = "pad",
         pan_and_scan: bool = False,
@@ -175,6 +181,7 @@ class ChatModel(ABC):
         Args:
             question: what to ask, or messages as `chat` takes them.
             images: as `ask` takes them; messages bring their own.
+            max_slices: as `ask` takes it.
             system: a system message; messages bring their own.
             squaring: as `ask` takes it.
             pan_and_scan: as `ask` takes it.
@@ -189,8 +196,10 @@ class ChatModel(ABC):
         """
         start = perf_counter()
         params = SamplingParams(**sampling)
+        messages: Messages
         if isinstance(question, str):
-            messages = _messages(question, images, system)
+            content = read_content(images, max_slices=max_slices)
+            messages = question_messages(question, content.items, system)
         elif images or system is not None:
             raise PromptError("messages bring their own images and system message")
         else:
@@ -220,11 +229,3 @@ class ChatModel(ABC):
             version=self.version,
             input_sha256=prompt.input_sha256,
         )
-
-
-def _messages(question: str, images: Sequence[ImageSource], system: str | None) -> Messages:
-    if isinstance(images, str | os.PathLike):
-        raise PromptError("images is a list of images: images=[path]")
-    content = [{"type": "image", "image": image} for image in images]
-    user = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
-    return [user] if system is None else [{"role": "system", "content": system}, user]

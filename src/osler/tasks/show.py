@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osler.preprocess.processor import Processor
+from osler.preprocess.slices import MAX_SLICES
 from osler.preprocess.sources import ImageSource
 from osler.preprocess.squaring import Squaring
+from osler.tasks.content import Progress, read_content
 from osler.tasks.locate import PROCESSOR_FILES, locate
 
 
@@ -18,6 +20,8 @@ def seen_squares(
     version: str | None = None,
     squaring: Squaring = "pad",
     pan_and_scan: bool = False,
+    max_slices: int = MAX_SLICES,
+    progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
     """The squares that a MedGemma gets of an image.
 
@@ -27,13 +31,21 @@ def seen_squares(
         version: as `osler.load` takes it.
         squaring: as `Assistant.ask` takes it.
         pan_and_scan: as `Assistant.ask` takes it.
+        max_slices: as `Assistant.ask` takes it.
+        progress: called while files are looked at and read.
 
     Returns:
-        uint8 RGB (S, S, 3): the whole image, then its crops.
+        uint8 RGB (S, S, 3): of each image or slice the whole, then its crops.
 
     Raises:
         ModelNotFoundError: no model by that name.
         InputError: an image that cannot be read.
     """
     processor = Processor.from_folder(locate(name, "medgemma", PROCESSOR_FILES), version=version)
-    return processor.seen(image, squaring=squaring, pan_and_scan=pan_and_scan)
+    content = read_content([image], max_slices=max_slices, progress=progress)
+    return [
+        square
+        for item in content.items
+        if item["type"] == "image"
+        for square in processor.seen(item["image"], squaring=squaring, pan_and_scan=pan_and_scan)
+    ]

@@ -1,1 +1,1 @@
-"""Single-frame DICOM objects to `Image`; runs in the decoding worker."""
+"""DICOM objects to `Image`s and facts; runs in the decoding worker."""

@@ -102,33 +102,46 @@ def all_numbers(ds: Dataset, keyword: str) -> list[float]:
         raise DicomError(f"{keyword} is not a number") from None
 
 
+def items_of(ds: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; empty where there is none.
+
+    Raises:
+        DicomError: not a sequence.
+    """
+    try:
+        items = list(value_of(ds, keyword) or ())
+    except MALFORMED:
+        raise DicomError(f"{keyword} is malformed") from None
+    if not all(isinstance(item, Dataset) for item in items):
+        raise DicomError(f"{keyword} is not a sequence")
+    return items
+
+
 def first_item(ds: Dataset, keyword: str) -> Dataset | None:
     """The first item of a sequence, or None where there is none.
 
     Raises:
         DicomError: not a sequence.
     """
-    try:
-        items = value_of(ds, keyword)
-        item = items[0] if items else None
-    except MALFORMED:
-        raise DicomError(f"{keyword} is malformed") from None
-    if item is not None and not isinstance(item, Dataset):
-        raise DicomError(f"{keyword} is not a sequence")
-    return item
+    return next(iter(items_of(ds, keyword)), None)
 
 
-def functional_group(ds: Dataset, macro: str) -> Dataset:
+def functional_group(ds: Dataset, macro: str, frame: int = 0) -> Dataset:
     """Where the attributes of a functional group's macro stand.
 
     Enhanced objects keep them in the frame's own group or the shared one; in all others they
     stand in the data set itself.
 
+    Args:
+        ds: the whole object.
+        macro: keyword of the macro's sequence.
+        frame: which of the frames, from 0.
+
     Source: PS3.3 C.7.6.16.
     """
-    for sequence in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        group = first_item(ds, sequence)
-        item = first_item(group, macro) if group is not None else None
+    own = items_of(ds, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
+    for group in (*own, *items_of(ds, "SharedFunctionalGroupsSequence")[:1]):
+        item = first_item(group, macro)
         if item is not None:
             return item
     return ds

@@ -1,6 +1,7 @@
 """From a file's bytes to the few attributes that describe its pixels."""
 
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
@@ -33,12 +34,18 @@ _KEYWORDS = """
     SegmentedGreenPaletteColorLookupTableData
     SegmentedBluePaletteColorLookupTableData
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
-    DirectoryRecordSequence
+    ICCProfile DirectoryRecordSequence
     PixelData FloatPixelData DoubleFloatPixelData
 """.split()
 
 _PIXEL_KEYWORDS = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
 _PREAMBLE_BYTES = 132
+# PixelData, FloatPixelData, DoubleFloatPixelData, in either byte order
+_PIXEL_TAGS = {
+    tag
+    for element in (0x10, 0x08, 0x09)
+    for tag in (bytes([0xE0, 0x7F, element, 0]), bytes([0x7F, 0xE0, 0, element]))
+}
 
 
 def read_attributes(data: bytes) -> tuple[Dataset, UID]:
@@ -64,6 +71,30 @@ def read_attributes(data: bytes) -> tuple[Dataset, UID]:
             raise DicomError("the pixel data is truncated")  # pydicom has dropped it
         syntax = ds.file_meta.get("TransferSyntaxUID")
         return ds, UID(str(syntax)) if syntax else _guessed_syntax(ds)
+    except MALFORMED:
+        raise DicomError("the DICOM structure is broken or truncated") from None
+    except zlib.error:
+        raise DicomError("the deflated data set is damaged") from None
+
+
+def read_header(data: bytes, keywords: Sequence[str]) -> tuple[Dataset, bool]:
+    """Parse what stands before the pixel data of a DICOM file, or of its beginning.
+
+    Args:
+        data: the file, or as much of it as is at hand.
+        keywords: the attributes wanted.
+
+    Returns:
+        The attributes, and whether the parsing came as far as the pixel data.
+
+    Raises:
+        As `read_attributes`.
+    """
+    try:
+        deflated = _deflated_part(data)
+        plain = BytesIO(data if deflated is None else _inflate(deflated))
+        ds = dcmread(plain, force=True, specific_tags=list(keywords), stop_before_pixels=True)
+        return ds, plain.read(4) in _PIXEL_TAGS
     except MALFORMED:
         raise DicomError("the DICOM structure is broken or truncated") from None
     except zlib.error:

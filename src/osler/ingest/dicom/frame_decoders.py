@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import Decoder
 
 from osler.errors import DicomError, UnsupportedError
@@ -55,14 +55,17 @@ class Frame:
     decoder: str
 
 
-def decode_frame(pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: PixelHeader) -> Frame:
-    """Decode the only frame of a pixel data element.
+def decode_frame(
+    pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: PixelHeader, frame: int = 0
+) -> Frame:
+    """Decode one frame of a pixel data element.
 
     Args:
         pixel_data: the element's value, encapsulated where the transfer syntax compresses.
         pixel_vr: its value representation; big-endian files swap bytes stored as words.
         syntax: the transfer syntax.
-        header: the checked description of the frame.
+        header: the checked description of the frames.
+        frame: which of them, from 0.
 
     Raises:
         UnsupportedError: a transfer syntax that no decoder here reads.
@@ -72,9 +75,9 @@ def decode_frame(pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: Pixe
     """
     try:
         if syntax in uid.UncompressedTransferSyntaxes:
-            return _native(pixel_data, pixel_vr, syntax, header)
+            return _native(pixel_data, pixel_vr, syntax, header, frame)
         if syntax in _DECODERS:
-            return _compressed(pixel_data, syntax, header)
+            return _compressed(pixel_data, syntax, header, frame)
     except MALFORMED:
         raise DicomError("the pixel data is damaged") from None
     # A UID that DICOM does not define is its own name, and could be anything.
@@ -82,7 +85,11 @@ def decode_frame(pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: Pixe
     raise UnsupportedError(f"transfer syntax {name} is not decoded")
 
 
-def _native(pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: PixelHeader) -> Frame:
+def _native(
+    pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: PixelHeader, frame: int
+) -> Frame:
+    start = frame * header.native_bytes
+    pixel_data = pixel_data[start : start + header.native_bytes + header.native_bytes % 2]
     if len(pixel_data) < header.native_bytes:
         raise DicomError(
             f"{header.columns} x {header.rows} pixels need {header.native_bytes:,} bytes of pixel "
@@ -97,8 +104,9 @@ def _native(pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: PixelHead
     )
 
 
-def _compressed(pixel_data: bytes, syntax: uid.UID, header: PixelHeader) -> Frame:
-    codestream = get_frame(pixel_data, 0, number_of_frames=1)
+def _compressed(pixel_data: bytes, syntax: uid.UID, header: PixelHeader, frame: int) -> Frame:
+    codestream = get_frame(pixel_data, frame, number_of_frames=header.number_of_frames)
+    pixel_data = encapsulate([codestream], has_bot=False)
     options = _options(header)
     color = None
     if syntax != uid.RLELossless:

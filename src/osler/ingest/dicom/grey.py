@@ -26,11 +26,14 @@ Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
-def modality_values(stored: Stored, ds: Dataset, header: PixelHeader) -> NDArray[np.float32]:
+def modality_values(
+    stored: Stored, ds: Dataset, header: PixelHeader, frame: int = 0
+) -> NDArray[np.float32]:
     """Apply the modality LUT, or else rescale slope and intercept, or neither.
 
     Args:
         stored: integers `(H, W)`.
+        frame: which of the object's frames they are.
 
     Returns:
         float32 `(H, W)`, Hounsfield units for CT.
@@ -43,7 +46,7 @@ def modality_values(stored: Stored, ds: Dataset, header: PixelHeader) -> NDArray
     table = _table_of(ds, "ModalityLUTSequence", signed_input=header.pixel_representation == 1)
     if table is not None:
         return table(stored).astype(np.float32)
-    group = functional_group(ds, "PixelValueTransformationSequence")
+    group = functional_group(ds, "PixelValueTransformationSequence", frame)
     slope = number(group, "RescaleSlope", default=1.0)
     intercept = number(group, "RescaleIntercept", default=0.0)
     if slope == 0:
@@ -89,17 +92,18 @@ def _as_stored(value: int, header: PixelHeader) -> int:
     return value
 
 
-def voi_of(ds: Dataset, values: NDArray[np.float32]) -> Voi | None:
+def voi_of(ds: Dataset, values: NDArray[np.float32], frame: int = 0) -> Voi | None:
     """The object's windows or VOI LUT; None where it has none that makes sense.
 
     A hint for the eye that is malformed is left out, since the pixels are sound without it.
 
     Args:
         values: the modality values, to tell whether the LUT's input is signed.
+        frame: which of the object's frames they are.
 
     Source: PS3.3 C.11.2, C.7.6.16.2.10.
     """
-    group = functional_group(ds, "FrameVOILUTSequence")
+    group = functional_group(ds, "FrameVOILUTSequence", frame)
     try:
         table = _table_of(group, "VOILUTSequence", signed_input=bool(values.min() < 0))
     except DicomError:

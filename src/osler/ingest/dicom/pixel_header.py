@@ -6,7 +6,7 @@ from pydicom import Dataset
 
 from osler.errors import DicomError, UnsupportedError
 from osler.ingest.dicom.attributes import integer, value_of
-from osler.ingest.limits import check_size
+from osler.ingest.limits import MAX_FRAMES, check_size
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PALETTE = "PALETTE COLOR"
@@ -16,7 +16,7 @@ _OTHER = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "XYB")
 
 @dataclass(frozen=True, kw_only=True)
 class PixelHeader:
-    """The shape and coding of one frame, under DICOM's names.
+    """The shape and coding of each frame, and how many there are, under DICOM's names.
 
     Source: PS3.3 C.7.6.3.
     """
@@ -30,6 +30,7 @@ class PixelHeader:
     bits_stored: int
     high_bit: int
     pixel_representation: int
+    number_of_frames: int = 1
 
     @property
     def is_grey(self) -> bool:
@@ -41,7 +42,7 @@ class PixelHeader:
 
     @property
     def native_bytes(self) -> int:
-        """Length of the frame without compression, without the byte that makes it even."""
+        """Length of one frame without compression, without the byte that makes it even."""
         bits = self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
         if self.photometric_interpretation == "YBR_FULL_422":
             bits = bits // 3 * 2
@@ -49,16 +50,13 @@ class PixelHeader:
 
 
 def read_pixel_header(ds: Dataset) -> PixelHeader:
-    """Read and check the attributes that describe one frame of integer pixels.
+    """Read and check the attributes that describe frames of integer pixels.
 
     Raises:
         DicomError: no pixel data, an attribute missing, or values that contradict one another.
-        UnsupportedError: several frames, floating-point pixels, or a coding that is not read.
+        UnsupportedError: floating-point pixels, or a coding that is not read.
     """
     _check_has_pixels(ds)
-    frames = integer(ds, "NumberOfFrames", default=1)
-    if frames > 1:
-        raise UnsupportedError(f"multi-frame with {frames} frames; only one frame is read so far")
     bits_stored = integer(ds, "BitsStored")
     header = PixelHeader(
         rows=integer(ds, "Rows"),
@@ -70,9 +68,23 @@ def read_pixel_header(ds: Dataset) -> PixelHeader:
         bits_stored=bits_stored,
         high_bit=integer(ds, "HighBit", default=bits_stored - 1),
         pixel_representation=integer(ds, "PixelRepresentation"),
+        number_of_frames=number_of_frames(ds),
     )
     _check(header)
     return header
+
+
+def number_of_frames(ds: Dataset) -> int:
+    """How many frames an object has; at least one.
+
+    Raises:
+        DicomError: not an integer.
+        UnsupportedError: more than `MAX_FRAMES`.
+    """
+    frames = max(1, integer(ds, "NumberOfFrames", default=1))
+    if frames > MAX_FRAMES:
+        raise UnsupportedError(f"{frames:,} frames are more than the {MAX_FRAMES:,} that are read")
+    return frames
 
 
 def _check_has_pixels(ds: Dataset) -> None:
@@ -106,6 +118,8 @@ def _check(header: PixelHeader) -> None:
         raise DicomError(
             f"SamplesPerPixel is {h.samples_per_pixel} for {h.photometric_interpretation}"
         )
+    if h.number_of_frames > 1 and h.rows * h.columns * h.bits_allocated % 8:
+        raise UnsupportedError("frames that begin in the middle of a byte are not read")
     if h.bits_allocated not in (1, 8, 16, 32):
         raise UnsupportedError(f"BitsAllocated {h.bits_allocated} is not read; 1, 8, 16, 32 are")
     if not 0 < h.bits_stored <= h.bits_allocated:

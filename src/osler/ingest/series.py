@@ -1,0 +1,182 @@
+"""Files' facts to studies and series, with what is odd about each."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from osler.ingest.facts import FileFacts
+from osler.ingest.file_part import FilePart
+from osler.ingest.stack import Finding, FrameRef, Plane, Stack, parallel_groups, stack
+
+# Thicker than the usual axial series; small lesions vanish between such slices.
+_THICK_MM = 5.0
+# MedGemma 1.5 was given no CT of fewer slices.
+_LEAST_CT_SLICES = 5
+_OFTEN_WRITTEN_ON = ("US", "ES", "XC", "SC", "OT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Images that belong together.
+
+    Attributes:
+        kind: a "volume" of slices in space, a "clip" of frames in time, or single "images".
+        frames: in order; of a volume one at each place.
+        modality: DICOM Modality; None for pictures and for most NIfTI files.
+        plane: of a volume.
+        is_oblique: whether a volume is clearly turned out of its plane.
+        spacing_mm: of a volume: between slices; 0 where there is one.
+        findings: what is odd.
+    """
+
+    kind: Literal["volume", "clip", "images"]
+    frames: tuple[FrameRef, ...]
+    modality: str | None
+    plane: Plane | None = None
+    is_oblique: bool = False
+    spacing_mm: float = 0.0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def file(self) -> FileFacts:
+        """What the first file says; the rest of a series say the same."""
+        return self.frames[0].file
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether these are scouts, by which a scan was planned."""
+        return any(finding.kind == "localizer" for finding in self.findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The series of one examination.
+
+    Attributes:
+        series: in the order of their numbers.
+        moment: as in `FileFacts`; to sort by, and not to be shown.
+        patient: as in `FileFacts`.
+    """
+
+    series: tuple[Series, ...]
+    moment: str = field(default="", repr=False)
+    patient: str = field(default="", repr=False)
+
+
+def studies_of(files: Iterable[tuple[FilePart, FileFacts]]) -> list[Study]:
+    """Group files by study and series, and frames by where they lie.
+
+    Studies are in the order of their dates; those without one come first. A picture is a study of
+    its own.
+    """
+    studies: dict[str, list[tuple[FilePart, FileFacts]]] = defaultdict(list)
+    for number, (part, facts) in enumerate(files):
+        studies[facts.study or f"file {number}"].append((part, facts))
+    found = [
+        Study(
+            series=tuple(_all_series(members)),
+            moment=members[0][1].moment,
+            patient=members[0][1].patient,
+        )
+        for members in studies.values()
+    ]
+    return sorted(found, key=lambda study: study.moment)
+
+
+def _all_series(files: Sequence[tuple[FilePart, FileFacts]]) -> Iterator[Series]:
+    groups: dict[str, list[tuple[FilePart, FileFacts]]] = defaultdict(list)
+    for number, (part, facts) in enumerate(files):
+        groups[facts.series or f"file {number}"].append((part, facts))
+    for members in sorted(groups.values(), key=lambda group: group[0][1].series_number):
+        yield from _series(members)
+
+
+def _series(files: Sequence[tuple[FilePart, FileFacts]]) -> Iterator[Series]:
+    placed: list[FrameRef] = []
+    scouts: list[FrameRef] = []
+    loose: list[FrameRef] = []
+    for part, facts in files:
+        frames = [FrameRef(part, number, facts) for number in range(len(facts.frames))]
+        if facts.is_localizer:
+            scouts += frames
+        elif all(frame.pose is not None for frame in facts.frames):
+            placed += frames
+        elif len(frames) > 1:
+            yield _made("clip", frames, [])
+        else:
+            loose += frames
+    groups = parallel_groups(placed)
+    stacks = [stack(group) for group in groups if len(group) > 1]
+    loose += [frame for group in groups if len(group) == 1 for frame in group]
+    mixed = []
+    if len(groups) > 1:
+        mixed = [Finding("mixed_orientations", f"{len(groups)} orientations or sizes in a series")]
+    for one in stacks:
+        if len(one.frames) > 1:
+            yield _volume(one, mixed)
+        else:
+            loose += one.frames
+    if loose:
+        unplaced = [frame for frame in loose if frame.facts.pose is None]
+        yield _made("images", loose, mixed + _no_places(unplaced))
+    if scouts:
+        yield _made("images", scouts, [Finding("localizer", "scouts, not a scan")])
+
+
+def _no_places(frames: Sequence[FrameRef]) -> list[Finding]:
+    if len(frames) < 2 or frames[0].file.modality not in ("CT", "MR", "PT"):
+        return []
+    return [Finding("no_positions", "no position in space; in the order of the files' names")]
+
+
+def _volume(one: Stack, mixed: list[Finding]) -> Series:
+    findings = [*mixed, *one.findings]
+    file = one.frames[0].file
+    thickness = max(file.slice_thickness_mm or 0, one.spacing_mm)
+    if thickness > _THICK_MM:
+        findings.append(Finding("thick_slices", f"slices of {thickness:.1f} mm"))
+    if file.modality == "CT" and one.plane != "axial":
+        findings.append(Finding("not_axial", f"{one.plane}; MedGemma has learnt axial CT"))
+    if file.modality == "CT" and len(one.frames) < _LEAST_CT_SLICES:
+        findings.append(
+            Finding("few_slices", f"fewer than the {_LEAST_CT_SLICES} slices of MedGemma's CTs")
+        )
+    if file.volumes > 1:
+        findings.append(
+            Finding("repeated_volumes", f"{file.volumes} volumes in the file; the first is used")
+        )
+    if file.modality_is_guessed:
+        units = "Hounsfield units" if file.modality == "CT" else "of unknown units"
+        findings.append(Finding("modality_guessed", f"the file does not say; values {units}"))
+    if file.modality == "PT" and file.suv_per_unit is None:
+        findings.append(Finding("no_suv", "no uptake values; shown by the range of its units"))
+    return _made("volume", one.frames, findings, one)
+
+
+def _made(
+    kind: Literal["volume", "clip", "images"],
+    frames: Sequence[FrameRef],
+    findings: list[Finding],
+    one: Stack | None = None,
+) -> Series:
+    return Series(
+        kind=kind,
+        frames=tuple(frames),
+        modality=frames[0].file.modality,
+        plane=None if one is None else one.plane,
+        is_oblique=one is not None and one.is_oblique,
+        spacing_mm=0.0 if one is None else one.spacing_mm,
+        findings=(*findings, *_writing(frames)),
+    )
+
+
+def _writing(frames: Sequence[FrameRef]) -> list[Finding]:
+    """Whether letters are likely among the pixels; a name may be."""
+    files = [frame.file for frame in frames if frame.file.kind == "dicom"]
+    if any(file.burned_in_text for file in files):
+        return [Finding("burned_in_text", "says that it has text burned in")]
+    silent = [file for file in files if file.burned_in_text is None]
+    if any(file.is_capture or file.modality in _OFTEN_WRITTEN_ON for file in silent):
+        return [Finding("burned_in_text", "of a kind that often has text burned in")]
+    return []

@@ -1,0 +1,124 @@
+"""Studies to the content of a message: images with labels, prior before current."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from osler.ingest.series import Series, Study
+from osler.preprocess.slices import MAX_SLICES, Shown, shown_of
+
+_IN_WORDS = {"CT": "CT", "MR": "MRI", "PT": "PET", "NM": "Nuclear medicine", "US": "Ultrasound"}
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A series to be seen, and what is said before it.
+
+    Attributes:
+        heading: which study it is of and what it is, where there are several; else empty.
+        shown: its frames.
+    """
+
+    heading: str
+    shown: Shown
+
+
+def exhibits(studies: Sequence[Study], max_slices: int = MAX_SLICES) -> list[Exhibit]:
+    """Choose and order what a model sees of some studies.
+
+    Scouts are left out where there is anything else. The slices of all volumes and clips together
+    are at most `max_slices`, shared out evenly. Examinations of one patient with different dates
+    come oldest first and are called prior and current; no date is ever said.
+
+    Args:
+        studies: as they were found, in the order of the paths.
+        max_slices: at least 1.
+    """
+    said_of = moments_said(studies)
+    if said_of:
+        studies = sorted(studies, key=lambda study: study.moment)
+    every = [
+        (said_of.get(study.moment, ""), series) for study in studies for series in study.series
+    ]
+    chosen = [(said, series) for said, series in every if not series.is_localizer] or every
+    runs = sum(one.kind != "images" for _, one in chosen)
+    most = max(1, max_slices // max(1, runs))
+    found: list[Exhibit] = []
+    last = ""
+    for said, one in chosen:
+        heading = [f"{said}:"] if said != last else []
+        last = said
+        if runs and len(chosen) > 1:
+            heading.append(f"{name_of(one)}:")
+        found.append(Exhibit(" ".join(heading), shown_of(one, most)))
+    return found
+
+
+def moments_said(studies: Sequence[Study]) -> dict[str, str]:
+    """What to call the examination of each moment, prior or current, where that can be told.
+
+    Returns:
+        By the studies' `moment`; empty where there is one examination, a date is not known, or
+        the patients differ.
+    """
+    # Where one study lacks its time, only days can be compared.
+    digits = min((len(study.moment) for study in studies), default=0)
+    moments = sorted({study.moment[:digits] for study in studies})
+    if digits == 0 or len(moments) < 2 or len({study.patient for study in studies}) > 1:
+        return {}
+    names = [f"Prior study {number} of {len(moments) - 1}" for number in range(1, len(moments))]
+    if len(names) == 1:
+        names = ["Prior study"]
+    said = dict(zip(moments, [*names, "Current study"], strict=True))
+    return {study.moment: said[study.moment[:digits]] for study in studies}
+
+
+def several_patients(studies: Sequence[Study]) -> bool:
+    """Whether the studies say that they are not all of one patient."""
+    return len({study.patient for study in studies if study.patient}) > 1
+
+
+def name_of(series: Series) -> str:
+    """What a series is, in a few words for the model.
+
+    Of codes only, never of the free text of a series' description.
+    """
+    words = [_IN_WORDS.get(series.modality or "", series.modality or "Image")]
+    if series.plane is not None:
+        words.append(series.plane)
+    if series.file.has_contrast:
+        words.append("with contrast")
+    if series.file.laterality is not None:
+        words.append({"R": "right", "L": "left", "B": "both sides"}[series.file.laterality])
+    return ", ".join(words)
+
+
+def content_of(
+    found: Sequence[Exhibit], images: Callable[[Shown], Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """The items of a message: headings, images and their labels.
+
+    Args:
+        found: what is to be seen.
+        images: gives the image of each frame of a series, or what stands for it.
+
+    Returns:
+        Items of "text" and "image", as `chat.read_turns` takes them.
+    """
+    content: list[dict[str, Any]] = []
+    for exhibit in found:
+        add_text(content, exhibit.heading)
+        for image, label in zip(images(exhibit.shown), exhibit.shown.labels, strict=True):
+            content.append({"type": "image", "image": image})
+            add_text(content, label)
+    return content
+
+
+def add_text(content: list[dict[str, Any]], text: str) -> None:
+    """Append a text; two in a row would run into each other, and become paragraphs of one."""
+    if not text:
+        return
+    if content and content[-1]["type"] == "text":
+        content[-1] = {"type": "text", "text": f"{content[-1]['text']}\n\n{text}"}
+    else:
+        content.append({"type": "text", "text": text})

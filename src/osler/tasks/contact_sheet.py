@@ -1,0 +1,92 @@
+"""One picture of all that is under a path, as a model would see it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+from osler.preprocess.render import render
+from osler.preprocess.slices import Shown, read_shown
+from osler.tasks.content import Progress, stage
+from osler.tasks.look import Look, SeriesLook, headline
+
+_CELL_PX = 160
+_GAP_PX = 8
+_LINE_PX = 18
+_COLUMNS = 8
+_BACKGROUND = (24, 24, 28)
+_TEXT = (235, 235, 235)
+_WARNING = (255, 190, 90)
+
+
+def contact_sheet(
+    look: Look, *, version: str = "1.5", progress: Progress | None = None
+) -> NDArray[np.uint8]:
+    """Draw a strip of up to eight images for each series, under a line that says what it is.
+
+    The line holds codes and figures only. What is written in the pixels stays there.
+
+    Args:
+        look: what is to be drawn.
+        version: MedGemma's, whose windows colour the CT.
+        progress: called while images are read.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+
+    Raises:
+        InputError: an image that cannot be read.
+    """
+    strips = [
+        _strip(number, row, shown, version, progress)
+        for number, (row, shown) in enumerate(zip(look.series, look.shown, strict=True), start=1)
+    ]
+    return np.concatenate(strips)
+
+
+def _strip(
+    number: int, row: SeriesLook, shown: Shown, version: str, progress: Progress | None
+) -> NDArray[np.uint8]:
+    lines = [finding.text for finding in row.findings]
+    top = _GAP_PX + _LINE_PX * (1 + len(lines)) + _GAP_PX
+    width = _GAP_PX + _COLUMNS * (_CELL_PX + _GAP_PX)
+    foot = _GAP_PX if row.kind == "images" else _LINE_PX + _GAP_PX
+    strip = PIL.Image.new("RGB", (width, top + _CELL_PX + foot), _BACKGROUND)
+    draw = PIL.ImageDraw.Draw(strip)
+    font = PIL.ImageFont.load_default(14)
+    draw.text((_GAP_PX, _GAP_PX), f"{number}  {headline(row)}", _TEXT, font)
+    for line, text in enumerate(lines, start=1):
+        draw.text((_GAP_PX + 20, _GAP_PX + line * _LINE_PX), f"! {text}", _WARNING, font)
+    chosen = _some(shown)
+    images = read_shown(chosen, progress=stage(progress, "drawing"))
+    labels = _labels(shown, chosen)
+    for column, (image, label) in enumerate(zip(images, labels, strict=True)):
+        picture = PIL.Image.fromarray(render(image, medgemma_version=version))
+        picture = PIL.ImageOps.contain(picture, (_CELL_PX, _CELL_PX))
+        left = _GAP_PX + column * (_CELL_PX + _GAP_PX)
+        place = (
+            left + (_CELL_PX - picture.width) // 2,
+            top + (_CELL_PX - picture.height) // 2,
+        )
+        strip.paste(picture, place)
+        draw.text((left, top + _CELL_PX + 2), label, _TEXT, font)
+    return np.asarray(strip)
+
+
+def _some(shown: Shown) -> Shown:
+    """Evenly, the first and the last included, which shows where a scan begins and ends."""
+    count = len(shown.frames)
+    if count <= _COLUMNS:
+        return shown
+    places = np.linspace(0, count - 1, _COLUMNS).round().astype(int)
+    return replace(shown, frames=tuple(shown.frames[place] for place in places))
+
+
+def _labels(shown: Shown, chosen: Shown) -> Sequence[str]:
+    places = {id(frame): place for place, frame in enumerate(shown.frames)}
+    return [shown.labels[places[id(frame)]].capitalize() for frame in chosen.frames]

@@ -1,0 +1,118 @@
+"""What a user hands in beside a question, as the items of a message."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from osler.errors import PromptError
+from osler.ingest.scan import scan
+from osler.ingest.series import Study
+from osler.preprocess.slices import MAX_SLICES, Shown, read_shown
+from osler.preprocess.sources import ImageSource
+from osler.preprocess.study_content import (
+    Exhibit,
+    add_text,
+    content_of,
+    exhibits,
+    name_of,
+    several_patients,
+)
+
+Progress = Callable[[str, int, int], object]  # stage, done, of how many
+
+
+@dataclass(frozen=True)
+class Content:
+    """Images in the order in which a model sees them.
+
+    Attributes:
+        items: of a message: headings, images, labels.
+        notes: what was left out and what is odd, a line each.
+    """
+
+    items: list[dict[str, Any]]
+    notes: list[str]
+
+
+def read_content(
+    images: Sequence[ImageSource],
+    *,
+    max_slices: int = MAX_SLICES,
+    progress: Progress | None = None,
+) -> Content:
+    """Read images, volumes and studies.
+
+    Args:
+        images: paths as `scan` takes them; what is in memory already stays as it is.
+        max_slices: the most slices and frames that neighbouring paths have together.
+        progress: called while files are looked at and read.
+
+    Raises:
+        InputError: an image that cannot be read.
+        PromptError: not a list, or a `max_slices` below 1.
+    """
+    if isinstance(images, str | os.PathLike):
+        raise PromptError("images is a list of images: images=[path]")
+    if max_slices < 1:
+        raise PromptError("max_slices must be at least 1")
+    items: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for are_paths, run in groupby(images, lambda image: isinstance(image, str | os.PathLike)):
+        if not are_paths:
+            items += [{"type": "image", "image": image} for image in run]
+            continue
+        studies: list[Study] = []
+        for path in run:
+            assert isinstance(path, str | os.PathLike)
+            found = scan(path, progress=stage(progress, "looking"))
+            studies += found.studies
+            notes += [f"left out: {count} x {why}" for why, count in found.left_out.items()]
+        chosen = exhibits(studies, max_slices)
+        notes += _notes(studies, chosen)
+        items += content_of(chosen, lambda shown: _read(shown, progress))
+    return Content(items, notes)
+
+
+def question_messages(
+    question: str, images: Sequence[Mapping[str, Any]], system: str | None = None
+) -> list[dict[str, Any]]:
+    """Messages that ask one question.
+
+    Args:
+        question: what to ask.
+        images: items of content that stand before it, as `read_content` gives them.
+        system: a system message.
+    """
+    content = [dict(item) for item in images]
+    add_text(content, question.strip())
+    user = {"role": "user", "content": content}
+    return [user] if system is None else [{"role": "system", "content": system}, user]
+
+
+def stage(progress: Progress | None, name: str) -> Callable[[int, int], object] | None:
+    """One stage of a progress, as the rooms below report it."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total)
+
+
+def _read(shown: Shown, progress: Progress | None) -> Sequence[Any]:
+    return read_shown(shown, progress=stage(progress, "reading"))
+
+
+def _notes(studies: Sequence[Study], chosen: Sequence[Exhibit]) -> list[str]:
+    notes = []
+    if several_patients(studies):
+        notes.append("these are images of several patients")
+    seen = {id(exhibit.shown.series) for exhibit in chosen}
+    scouts = sum(id(series) not in seen for study in studies for series in study.series)
+    if scouts:
+        notes.append(f"left out: {scouts} x scouts")
+    for exhibit in chosen:
+        shown, name = exhibit.shown, name_of(exhibit.shown.series)
+        if len(shown.frames) < len(shown.series.frames):
+            notes.append(f"{name}: {len(shown.frames)} of {len(shown.series.frames)} are seen")
+        notes += [f"{name}: {finding.text}" for finding in shown.series.findings]
+    return notes
