@@ -93,6 +93,9 @@ def make_dicom(
                 ds.add(value)
             else:
                 setattr(ds, keyword, value)
+        for part in ("Class", "Instance"):
+            if f"SOP{part}UID" in ds:
+                setattr(ds.file_meta, f"MediaStorageSOP{part}UID", ds[f"SOP{part}UID"].value)
         return _written(ds) if preamble else _written_bare(ds)
 
 

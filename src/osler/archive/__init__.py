@@ -1,0 +1,1 @@
+"""Hospitals' archives: studies fetched, received and sent; results written as DICOM."""
