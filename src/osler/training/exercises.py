@@ -63,16 +63,16 @@ class Exercises(Sequence[Exercise]):
     """Questions as a model is given them; prompts are made when needed, the last few kept."""
 
     def __init__(self, questions: Sequence[Question], processor: Processor) -> None:
-        self.questions = questions
+        self._count = len(questions)
         self._make = lru_cache(_KEPT_PROMPTS)(lambda index: _exercise(questions[index], processor))
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return self._count
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._make(range(len(self))[index])
+        return self._make(range(self._count)[index])
 
 
 def pack_questions(
@@ -184,6 +184,7 @@ def _exercise(question: Question, processor: Processor) -> Exercise:
         reward=question.reward,
         question=question.text,
         truth=truth,
+        group=question.group,
     )
 
 

@@ -25,12 +25,14 @@ class Exercise:
         reward: what an answer is worth, 0 to 1.
         question: in words, for the log.
         truth: likewise, what is right.
+        group: patient, case or the like, for intervals.
     """
 
     prompt: Prompt
     reward: Callable[[str], float]
     question: str
     truth: str
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,201 @@
+"""Reinforcement learning with image and text, from rewards that need no judge.
+
+    from osler.training.recipes.reinforce import ReinforceConfig, reinforce
+    reinforce(Path("data"), Path("runs/rl"), ReinforceConfig(lesson="pneumonia"))
+
+The run's metrics.jsonl has the reward of every step and samples.jsonl some of the answers. The
+vision tower rests; decoder and projector learn.
+
+Source: MedGemma (arXiv 2507.05201), section 2.3; DeepSeekMath (arXiv 2402.03300), section 4.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from osler.evaluation.metrics import bootstrap_interval
+from osler.inference.sampling import SamplingParams
+from osler.ingest.image_pack import read_image_pack
+from osler.models.checkpoint import load_medgemma, save_medgemma
+from osler.models.medgemma import MedGemma
+from osler.preprocess.processor import Processor
+from osler.preprocess.tokenizer import Tokenizer
+from osler.tasks.checkpoint_extras import carry_over, notice
+from osler.tasks.locate import locate
+from osler.training.exercises import Exercises, Lesson, pack_questions, read_questions
+from osler.training.grpo import policy_loss
+from osler.training.loop import LoopConfig, RunResult, Size, train
+from osler.training.policy_batch import Exercise, PolicyBatch, answer_logprobs
+from osler.training.rollouts import RolloutConfig, Rollouts, draw_answers
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceConfig:
+    """Settings of the recipe.
+
+    Attributes:
+        model: to begin with: a name or folder.
+        lesson: what of the data pack is asked; None where `data` is a file of questions.
+        clip: see `grpo.policy_loss`.
+        divergence_weight: likewise.
+        asked_in_evaluation: validation questions, the first ones; None for all.
+        rollouts: how answers are drawn.
+        loop: how they are learnt from.
+    """
+
+    model: str = "nano"
+    lesson: Lesson | None = None
+    clip: float = 0.2
+    divergence_weight: float = 0.04
+    asked_in_evaluation: int | None = None
+    rollouts: RolloutConfig = field(default_factory=RolloutConfig)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=100, learning_rate=2e-5, schedule="constant", warmup_steps=5, betas=(0.9, 0.99)
+        )
+    )
+
+
+class ReinforceTask:
+    """A model that learns from its own answers.
+
+    Args:
+        model: its vision tower is left alone.
+        tokenizer: the model's.
+        exercises: to train on.
+        held_back: to measure with.
+        config: settings.
+        out: the run's folder.
+    """
+
+    unit = "tokens"
+
+    def __init__(
+        self,
+        model: MedGemma,
+        tokenizer: Tokenizer,
+        exercises: Sequence[Exercise],
+        held_back: Sequence[Exercise],
+        config: ReinforceConfig,
+        out: Path,
+    ) -> None:
+        if model.config.vision_config is not None:
+            model.vision_tower.requires_grad_(False)
+        self.model = model
+        start = copy.deepcopy(model).requires_grad_(False).eval()
+        self.batches = Rollouts(model, start, tokenizer, exercises, config.rollouts, out)
+        self._tokenizer, self._held_back, self._config = tokenizer, held_back, config
+
+    def size(self, batch: PolicyBatch) -> Size:
+        """Every answer counts the same."""
+        return Size(weight=len(batch.ids_BL), units=int(batch.answer_BL.sum()))
+
+    def loss(self, batch: PolicyBatch) -> tuple[Tensor, dict[str, float]]:
+        """The clipped objective, with the mean reward of the answers."""
+        answer_BL = batch.answer_BL[:, 1:]
+        tokens_B = answer_BL.sum(dim=1)
+        spread = [
+            values_B[:, None].expand_as(answer_BL)[answer_BL]
+            for values_B in (batch.advantage_B, 1 / (len(tokens_B) * tokens_B))
+        ]
+        found = policy_loss(
+            answer_logprobs(self.model, batch),
+            batch.sampled_BL[:, 1:][answer_BL],
+            batch.start_BL[:, 1:][answer_BL],
+            *spread,
+            clip=self._config.clip,
+            divergence_weight=self._config.divergence_weight,
+        )
+        return found.loss, {
+            "reward": float(batch.reward_B.mean()),
+            "divergence": float(found.divergence),
+            "clipped": float(found.clipped),
+            "answer_tokens": float(tokens_B.float().mean()),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """Mean reward of the likeliest answers to validation questions, with its interval."""
+        if not self._held_back:
+            return {}
+        rewards = greedy_rewards(
+            self.model,
+            self._tokenizer,
+            self._held_back,
+            self._config.rollouts.max_new_tokens,
+        )
+        low, high = bootstrap_interval(
+            lambda values, _: float(values.mean()),
+            rewards,
+            rewards,
+            [exercise.group for exercise in self._held_back],
+        )
+        return {"reward": sum(rewards) / len(rewards), "reward_low": low, "reward_high": high}
+
+
+def greedy_rewards(
+    model: MedGemma, tokenizer: Tokenizer, exercises: Sequence[Exercise], max_new_tokens: int
+) -> list[float]:
+    """What a model's likeliest answers earn.
+
+    Args:
+        model: any.
+        tokenizer: the model's.
+        exercises: to answer.
+        max_new_tokens: where an answer is cut off.
+    """
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    rewards: list[float] = []
+    for first in range(0, len(exercises), _AT_ONCE):
+        asked = exercises[first : first + _AT_ONCE]
+        answers = draw_answers(model, tokenizer, [(one.prompt, params) for one in asked])
+        rewards += [one.reward(answer.text) for one, answer in zip(asked, answers, strict=True)]
+    return rewards
+
+
+def reinforce(data: Path, out: Path, config: ReinforceConfig, *, resume: bool = False) -> RunResult:
+    """Train, and leave a checkpoint in `out`/model.
+
+    Args:
+        data: the data pack, or a file of questions (`exercises.read_questions`) of which every
+            tenth is held back.
+        out: the run's folder.
+        config: settings.
+        resume: go on from the last training state in `out`.
+
+    Raises:
+        InputError: data that cannot be read, or settings that make no sense.
+    """
+    folder = locate(config.model, "medgemma")
+    model = load_medgemma(folder, dtype=torch.float32)
+    processor = Processor.from_folder(folder)
+    exercises, held_back = _questions(data, config, processor)
+    task = ReinforceTask(model, processor.tokenizer, exercises, held_back, config, out)
+    about = {"recipe": "reinforce", "settings": asdict(config), "questions": len(exercises)}
+    result = train(task, config.loop, out, resume=resume, about=about)
+    save_medgemma(model.bfloat16(), out / "model")
+    carry_over(folder, out / "model", notice(folder))
+    return result
+
+
+def _questions(
+    data: Path, config: ReinforceConfig, processor: Processor
+) -> tuple[Exercises, Exercises]:
+    """To train on, and held back."""
+    most = config.asked_in_evaluation
+    if config.lesson is None:
+        asked = read_questions(data)
+        held_back = asked[::10]
+        asked = [question for i, question in enumerate(asked) if i % 10]
+    else:
+        seed = config.rollouts.seed
+        asked, held_back = (
+            pack_questions(read_image_pack(data, split), config.lesson, seed=seed)
+            for split in ("train", "val")
+        )
+    return Exercises(asked, processor), Exercises(held_back[:most], processor)
