@@ -218,3 +218,66 @@ def test_a_warning_where_others_can_read() -> None:
         assert remote_address(safe).warning is None
     for open_to_all in ("http://gpu.example", "http://10.0.0.7:8000", "http://localhost.evil.org"):
         assert "not encrypted" in str(remote_address(open_to_all).warning)
+
+
+def scored_chunk(*tokens: tuple[Any, list[Any]], **more: Any) -> dict[str, Any]:
+    def entry(token: Any, logprob: float) -> dict[str, Any]:
+        if isinstance(token, bytes):
+            return {"token": "\ufffd", "bytes": list(token), "logprob": logprob}
+        return {"token": token, "bytes": None, "logprob": logprob}
+
+    content = [
+        entry(token, -0.5) | {"top_logprobs": [entry(*one) for one in top]} for token, top in tokens
+    ]
+    return delta(content="text", **more) | {
+        "choices": [
+            {"index": 0, "delta": {"content": "text"}, "logprobs": {"content": content}, **more}
+        ]
+    }
+
+
+def scored(handler: Handler, count: int = 2) -> Any:
+    return engine(handler).scored(MESSAGES, SamplingParams(logprobs=count), model="m")
+
+
+def test_tokens_with_what_else_they_could_have_been() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        asked.append(json.loads(request.content))
+        return events(
+            scored_chunk(("No", [("No", -0.5), ("Yes", -1.5)])),
+            scored_chunk((b"\xc3", [(b"\xc3", -0.1)]), ("!", [])),
+            delta("stop"),
+        )
+
+    answer = scored(handler)
+    assert (asked[0]["logprobs"], asked[0]["top_logprobs"]) == (True, 2)
+    assert [token.token for token in answer.tokens] == [b"No", b"\xc3", b"!"]
+    assert answer.tokens[0].top == ((b"No", -0.5), (b"Yes", -1.5))
+    assert answer.is_complete
+
+
+def test_an_answer_that_was_cut_off_is_not_complete() -> None:
+    cut = scored(lambda _: events(scored_chunk(("No", [("No", -0.5)])), delta("length")))
+    assert not cut.is_complete
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ([delta(content="No."), delta("stop")], "no log-probabilities"),
+        ([scored_chunk(("No", [("No", -0.5)]))], "broke off"),
+        ([{"error": {"message": "logprobs are not for you"}}], "not for you"),
+    ],
+)
+def test_a_server_without_scores(sent: list[Any], reason: str) -> None:
+    with pytest.raises(RemoteEngineError, match=reason):
+        scored(lambda _: events(*sent))
+
+
+@pytest.mark.parametrize("content", [None, 3, [3], [{"token": "a"}], [{"logprob": -1}], [None]])
+def test_scores_in_no_known_form_are_passed_over(content: Any) -> None:
+    chunk = {"choices": [{"delta": {}, "logprobs": {"content": content}}]}
+    answer = scored(lambda _: events(chunk, {"choices": [{"logprobs": 3}]}, delta("stop")))
+    assert answer.tokens == ()

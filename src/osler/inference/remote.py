@@ -6,7 +6,7 @@ passwords of the environment are not used: what is sent are patients' images and
 
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx2
 from osler.errors import PromptError, RemoteEngineError
 from osler.inference.continuation import FinishReason, Generation, GenerationTimings, Piece
 from osler.inference.remote_address import RemoteAddress
+from osler.inference.remote_scores import ScoredAnswer, ScoredAnswerReader
 from osler.inference.sampling import SamplingParams
 from osler.inference.thought import ThoughtSplitter
 
@@ -84,11 +85,48 @@ class RemoteEngine:
             PromptError: at once, where the protocol has no words for `params`.
             RemoteEngineError: while generating.
         """
+        if params.logprobs is not None:
+            raise PromptError("logprobs go by token ids, which an engine elsewhere does not tell")
         body = {"model": model, "messages": list(messages), **_sampling(params)}
         return self._events(body)
 
+    def scored(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams, *, model: str
+    ) -> ScoredAnswer:
+        """Answer one prompt, and tell of each token how probable it and others were.
+
+        Args:
+            messages: as `stream` takes them.
+            params: likewise, with `logprobs`, of which a server may give fewer.
+            model: one of the server's.
+
+        Raises:
+            RemoteEngineError: it fails, or gives no log-probabilities.
+        """
+        asked = {"logprobs": True, "top_logprobs": params.logprobs or 0}
+        body = {"model": model, "messages": list(messages), **_sampling(params), **asked}
+        answer = ScoredAnswerReader()
+        with closing(self._chunks(body)) as chunks:
+            for chunk in chunks:
+                answer.read(chunk)
+        try:
+            return answer.whole()
+        except ValueError as error:
+            raise RemoteEngineError(f"{self.address.base}: {error}") from None
+
     def _events(self, body: Json) -> Generator[Piece | Generation, None, None]:
-        answer, sent = _Answer(), _texts(body["messages"])
+        answer = _Answer()
+        with closing(self._chunks(body)) as chunks:
+            for chunk in chunks:
+                yield from answer.read(chunk)
+        yield from answer.finish()
+        if answer.finish_reason is None:
+            raise RemoteEngineError(f"{self.address.base}: broke off before the answer's end")
+        yield answer.generation(answer.finish_reason)
+
+    def _chunks(self, body: Json) -> Generator[Json, None, None]:
+        """What a server sends while it answers."""
+        sent = _texts(body["messages"])
         with self._request("POST", "/chat/completions", sent, json=body) as response:
             for line in _lines(response):
                 if line == "[DONE]":
@@ -98,11 +136,7 @@ class RemoteEngine:
                     raise RemoteEngineError(f"{self.address.base}: sends what is no answer")
                 if error := chunk.get("error"):
                     raise RemoteEngineError(f"{self.address.base}: failed{_said(error, sent)}")
-                yield from answer.read(chunk)
-        yield from answer.finish()
-        if answer.finish_reason is None:
-            raise RemoteEngineError(f"{self.address.base}: broke off before the answer's end")
-        yield answer.generation(answer.finish_reason)
+                yield chunk
 
     @contextmanager
     def _request(
@@ -230,8 +264,6 @@ def _sampling(params: SamplingParams) -> Json:
             body[name] = value
     if params.stop:
         body["stop"] = list(params.stop)
-    if params.logprobs is not None:
-        raise PromptError("logprobs go by token ids, which an engine elsewhere does not tell")
     if params.schema is not None:
         schema = json.loads(params.schema) if isinstance(params.schema, str) else params.schema
         named = {"name": "answer", "strict": True, "schema": schema}

@@ -1,9 +1,9 @@
 """A teacher's opinions on disk: the likeliest tokens in every place to be learnt, and their scores.
 
 A store is a folder: `store.json`, which says what it is, and `shard-00000.safetensors` and so on
-with ids as uint32 and scores as bfloat16, 6 bytes for each token kept. It is written beside its
-place and moved there when it is complete. A shard's length and checksum are compared before
-anything of it is used; it is mapped, so that reading a sequence reads no more than that.
+with ids as uint32 and scores as bfloat16, 6 bytes for each token kept, and the images' files. It is
+written beside its place and moved there when it is complete. A shard's length and checksum are
+compared before anything of it is used; it is mapped, so that reading a sequence reads no more.
 
 Shapes: L positions, T of them learnt, K tokens kept at each.
 """
@@ -40,22 +40,21 @@ class TaughtSequence:
         learn_L: bool, T of them true and not the first; only these are predicted.
         top_ids_TK: int64, tokens that the teacher finds likely in the place of each of these.
         top_logits_TK: their scores, up to a constant a position; minus infinity for none.
-        image: what names its image where images are kept; "" for text only.
+        image: the file of its image, whose tokens stand in `ids_L`; empty for text only.
     """
 
     ids_L: Tensor
     learn_L: Tensor
     top_ids_TK: Tensor
     top_logits_TK: Tensor
-    image: str = ""
+    image: bytes = b""
 
     def __post_init__(self) -> None:
-        learnt = int(self.learn_L.sum())
-        shapes = {(learnt, *self.top_ids_TK.shape[1:]), self.top_ids_TK.shape}
         if (
             self.learn_L.shape != self.ids_L.shape
-            or shapes != {self.top_logits_TK.shape}
             or bool(self.learn_L[:1].any())
+            or self.top_ids_TK.shape != self.top_logits_TK.shape
+            or len(self.top_ids_TK) != int(self.learn_L.sum())
         ):
             raise ValueError("opinions that do not fit the tokens to be learnt")
 
@@ -197,25 +196,24 @@ class _Shard:
             # Its methods have no types.
             file: Any = safe_open(path, framework="pt")
             self._columns = {
-                name: file.get_slice(name) for name in ("ids", "learn", "top_ids", "top_logits")
+                name: file.get_slice(name)
+                for name in ("ids", "learn", "top_ids", "top_logits", "images")
             }
-            lengths, learnt = file.get_tensor("lengths"), file.get_tensor("learnt")
-            images = file.get_tensor("images").numpy().tobytes().decode()
-        except (SafetensorError, UnicodeDecodeError) as error:
+            sizes_S3 = file.get_tensor("sizes")
+        except SafetensorError as error:
             raise UnreadableFileError(f"{path}: not a shard of a store ({error})") from error
-        self._images = images.split("\n")
-        self._places = [0, *lengths.cumsum(0).tolist()]
-        self._learnt = [0, *learnt.cumsum(0).tolist()]
+        self._ends = [[0, 0, 0], *sizes_S3.cumsum(dim=0).tolist()]
 
     def read(self, index: int) -> TaughtSequence:
-        positions = slice(*self._places[index : index + 2])
-        learnt = slice(*self._learnt[index : index + 2])
+        positions, learnt, image = (
+            slice(*ends) for ends in zip(*self._ends[index : index + 2], strict=True)
+        )
         return TaughtSequence(
             ids_L=self._columns["ids"][positions].to(torch.int64),
             learn_L=self._columns["learn"][positions],
             top_ids_TK=self._columns["top_ids"][learnt].to(torch.int64),
             top_logits_TK=self._columns["top_logits"][learnt],
-            image=self._images[index],
+            image=self._columns["images"][image].numpy().tobytes(),
         )
 
 
@@ -236,20 +234,18 @@ def _parts(
 
 def _write_shard(path: Path, part: Sequence[TaughtSequence], kept: int) -> ShardRecord:
     tops = [(_filled(one.top_ids_TK, kept, 0), one.top_logits_TK) for one in part]
-    names = "\n".join(one.image for one in part)
-    if names.count("\n") != len(part) - 1:
-        raise InputError(f"{path}: an image's name has two lines")
+    sizes = [(len(one.ids_L), len(one.top_ids_TK), len(one.image)) for one in part]
+    images = np.frombuffer(b"".join(one.image for one in part), dtype=np.uint8)
     save_file(
         {
             "ids": torch.cat([one.ids_L for one in part]).to(torch.uint32),
             "learn": torch.cat([one.learn_L for one in part]),
-            "lengths": torch.tensor([len(one.ids_L) for one in part]),
-            "learnt": torch.tensor([len(one.top_ids_TK) for one in part]),
+            "sizes": torch.tensor(sizes),
             "top_ids": torch.cat([ids for ids, _ in tops]).to(torch.uint32),
             "top_logits": torch.cat(
                 [_filled(logits.bfloat16(), kept, -torch.inf) for _, logits in tops]
             ),
-            "images": torch.frombuffer(bytearray(names.encode() or b"\n"), dtype=torch.uint8),
+            "images": torch.from_numpy(images.copy()),
         },
         path,
     )
