@@ -12,6 +12,7 @@ import PIL.Image
 from osler.errors import ModelNotFoundError, PromptError
 from osler.inference.remote import RemoteEngine
 from osler.inference.remote_address import RemoteAddress
+from osler.inference.remote_scores import ScoredAnswer
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.chat import Message, read_turns
 from osler.preprocess.image_settings import ImageSettings
@@ -72,6 +73,21 @@ class RemoteAssistant(ChatModel):
     def version(self) -> str:
         """See `ChatModel.version`."""
         return self._version
+
+    def scored(self, messages: Messages, **sampling: Any) -> ScoredAnswer:
+        """Answer messages, and tell of each token how probable it and others were.
+
+        Args:
+            messages: as `chat` takes them.
+            **sampling: likewise, with `logprobs`.
+
+        Raises:
+            InputError: as `chat`.
+            RemoteEngineError: the server fails, or gives no log-probabilities.
+        """
+        read_turns(messages)
+        wire = [self._message(message, "pad", []) for message in messages]
+        return self.engine.scored(wire, SamplingParams(**sampling), model=self.name)
 
     def _begin(
         self,

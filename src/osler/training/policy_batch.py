@@ -126,13 +126,10 @@ def policy_batch(
 
 
 def answer_logprobs(model: MedGemma, batch: PolicyBatch) -> Tensor:
-    """Log-probabilities (T,) of all answers' tokens, laid end to end; the vision tower rests."""
+    """Log-probabilities (T,) of all answers' tokens, laid end to end."""
     soft = None
     if batch.pixels_NCSS is not None:
-        projector = model.multi_modal_projector
-        with torch.no_grad():
-            pooled = projector.pooled(model.vision_tower(batch.pixels_NCSS))
-        soft = projector.project(pooled)[batch.image_of_K]
+        soft = model.embed_images(batch.pixels_NCSS)[batch.image_of_K]
     x_BLD = model.hidden(batch.ids_BL[:, :-1], soft_NTD=soft)
     answer_BL = batch.answer_BL[:, 1:]
     head = model.language_model.embed_tokens.weight
