@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from osler.testing.packs import add_to_tar, one_of_each_class, write_image_pack
 from osler.training.distributed import Ranks
 from osler.training.streams.batches import PackedBatches, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture
-from osler.training.streams.shards import Row, ShardFile, all_rows, find_shards, fingerprint
+from osler.training.streams.shards import ShardFile, all_rows, find_shards, fingerprint
 
 
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:
@@ -138,8 +137,8 @@ def test_weights_are_of_all_sources_and_above_zero(folder: Path, weights: dict[s
 
 
 def sample_batches(folder: Path, ranks: Ranks) -> SampleBatches[str, list[str]]:
-    def make(row: Row, rng: Random) -> str:
-        return f"{row.text('text')} {rng.random()}"
+    def make(drawn: Drawn) -> str:
+        return f"{drawn.read().text('text')} {drawn.rng().random()}"
 
     return SampleBatches(Mixture(find_shards(folder)), make, list, 8, ranks)
 
@@ -172,8 +171,8 @@ def test_two_ranks_share_the_batches_of_one_and_go_on_for_each_other(
 def test_a_rank_does_not_read_the_rows_of_others(folder: Path) -> None:
     read: list[str] = []
 
-    def make(row: Row, rng: Random) -> None:
-        read.append(row.where)
+    def make(drawn: Drawn) -> None:
+        read.append(drawn.read().where)
 
     batches = SampleBatches(Mixture(find_shards(folder)), make, list, 10, Ranks(rank=1, world=5))
     next(batches)

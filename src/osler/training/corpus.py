@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from osler.errors import UnreadableFileError
 from osler.ingest.image_pack import Split
 from osler.ingest.text_pack import read_text_pack
+from osler.training.streams.shards import Row
 
 # A prompt and its answer; plain text for language modelling has no prompt.
 Sample = tuple[str | None, str]
-Row = dict[str, Any]
+Fields = dict[str, Any]
 
 _PROMPT_CHARS = 1400
 _PLAIN_CHARS = 1000
@@ -63,13 +65,45 @@ def text_samples(
     Raises:
         UnreadableFileError: a text is missing or damaged.
     """
-    for name, samples_of in _MAKERS.items():
+    for name in _MAKERS:
         for row in read_text_pack(Path(folder), name, split):
-            for prompt, text in samples_of(row, rng):
-                if prompt is None:
-                    yield from ((None, part) for part in _parts(text, _PLAIN_CHARS))
-                elif len(prompt) <= _PROMPT_CHARS and (answer := shorten(text, answer_chars)):
-                    yield prompt, answer
+            yield from _samples(name, row, rng, answer_chars)
+
+
+def row_samples(
+    source: str, row: Row, split: Split, rng: random.Random, *, answer_chars: int = 400
+) -> list[Sample]:
+    """Make training samples of a row of a stream.
+
+    Args:
+        source: where it comes from. The texts of the pack are known by name; other rows have a
+            `text`, or a `prompt` (or `question`) and an `answer` (or `response`).
+        row: it.
+        split: a row that names another one gives nothing.
+        rng: chooses the wording of prompts.
+        answer_chars: as for `text_samples`; for the texts of the pack only.
+
+    Raises:
+        UnreadableFileError: the row has none of these fields; names file and line.
+    """
+    if row.fields.get("split", split) != split:
+        return []
+    if source in _MAKERS:
+        try:
+            return list(_samples(source, row.fields, rng, answer_chars))
+        except (KeyError, TypeError) as error:
+            raise UnreadableFileError(f"{row.where}: not a row of {source}") from error
+    if any(name in row.fields for name in ("prompt", "question")):
+        return [(row.text("prompt", "question"), row.text("answer", "response"))]
+    return [(None, row.text("text", "txt"))]
+
+
+def _samples(source: str, row: Fields, rng: random.Random, answer_chars: int) -> Iterator[Sample]:
+    for prompt, text in _MAKERS[source](row, rng):
+        if prompt is None:
+            yield from ((None, part) for part in _parts(text, _PLAIN_CHARS))
+        elif len(prompt) <= _PROMPT_CHARS and (answer := shorten(text, answer_chars)):
+            yield prompt, answer
 
 
 def shorten(text: str, most_chars: int) -> str:
@@ -91,7 +125,7 @@ def without_blanks(report: str) -> str:
     return " ".join(part for part in _SENTENCE_END.split(unnumbered) if "XXXX" not in part)
 
 
-def _medquad(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _medquad(row: Fields, rng: random.Random) -> Iterator[Sample]:
     answer = _clean(row["answer"])
     # Lists of links, and tables whose rows were lost, answer nothing.
     if answer.startswith("These resources") or "Human Phenotype Ontology" in answer:
@@ -104,7 +138,7 @@ def _medquad(row: Row, rng: random.Random) -> Iterator[Sample]:
     yield None, answer
 
 
-def _mts_dialog(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _mts_dialog(row: Fields, rng: random.Random) -> Iterator[Sample]:
     section = _SECTIONS[row["section_header"]]
     dialogue = "\n".join(_clean(line) for line in row["dialogue"].splitlines() if line.strip())
     ask = rng.choice(
@@ -117,17 +151,17 @@ def _mts_dialog(row: Row, rng: random.Random) -> Iterator[Sample]:
     yield f"{ask.format(section=section)}\n\n{dialogue}", _clean(row["section_text"])
 
 
-def _aci_bench(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _aci_bench(row: Fields, rng: random.Random) -> Iterator[Sample]:
     yield None, _clean(row["note"])
 
 
-def _pubmedqa(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _pubmedqa(row: Fields, rng: random.Random) -> Iterator[Sample]:
     said = f"{row['decision'].capitalize()}. {_clean(row['long_answer'])}"
     yield f"{_clean(row['contexts'][-1])}\n\nQuestion: {_clean(row['question'])}", said
     yield None, _clean(" ".join(row["contexts"]))
 
 
-def _iu_xray(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _iu_xray(row: Fields, rng: random.Random) -> Iterator[Sample]:
     findings = without_blanks(_clean(row.get("findings", "")))
     impression = without_blanks(_clean(row.get("impression", "")))
     indication = without_blanks(_clean(row.get("indication", "")))
@@ -146,7 +180,7 @@ def _iu_xray(row: Row, rng: random.Random) -> Iterator[Sample]:
         yield None, f"Chest X-ray. {' '.join(told)}"
 
 
-def _mediqa(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _mediqa(row: Fields, rng: random.Random) -> Iterator[Sample]:
     if row["kind"] == "ranked_answers":
         best = min(row["answers"], key=lambda answer: int(answer["reference_rank"]))
         yield _clean(row["question"]), _clean(best["text"])
@@ -157,7 +191,7 @@ def _mediqa(row: Row, rng: random.Random) -> Iterator[Sample]:
         yield f"{ask}\n\n1. {first}\n2. {second}", "Yes." if row["entails"] else "No."
 
 
-def _medpix(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _medpix(row: Fields, rng: random.Random) -> Iterator[Sample]:
     history, findings = _clean(row.get("history", "")), _clean(row.get("findings", ""))
     diagnosis = _clean(row.get("diagnosis", "")).rstrip(".")
     if history and findings and diagnosis:
@@ -171,7 +205,7 @@ def _medpix(row: Row, rng: random.Random) -> Iterator[Sample]:
         yield None, told
 
 
-def _bioner(row: Row, rng: random.Random) -> Iterator[Sample]:
+def _bioner(row: Fields, rng: random.Random) -> Iterator[Sample]:
     # One of the two corpora marks diseases only: it does not say that there are no chemicals.
     both = row["corpus"] == "BC5CDR" and rng.random() < 0.5
     kind, name = ("Chemical", "chemicals") if both else ("Disease", "diseases")
@@ -186,7 +220,7 @@ def _bioner(row: Row, rng: random.Random) -> Iterator[Sample]:
     yield None, text
 
 
-_MAKERS: dict[str, Callable[[Row, random.Random], Iterator[Sample]]] = {
+_MAKERS: dict[str, Callable[[Fields, random.Random], Iterator[Sample]]] = {
     "medquad": _medquad,
     "mts_dialog": _mts_dialog,
     "aci_bench": _aci_bench,
@@ -196,6 +230,8 @@ _MAKERS: dict[str, Callable[[Row, random.Random], Iterator[Sample]]] = {
     "medpix_cases_train": _medpix,
     "bioner_train": _bioner,
 }
+# The texts of the pack whose rows name a split of their own.
+SPLIT_TEXTS = frozenset({"mts_dialog", "aci_bench"})
 
 
 def _parts(text: str, most_chars: int) -> Iterator[str]:

@@ -172,7 +172,7 @@ def recompute_activations(model: nn.Module) -> None:
 def compile_blocks(model: nn.Module) -> None:
     """Fuse the blocks' many small steps, in which most of a small model's time goes.
 
-    On CPUs the pattern matcher would put back the flash attention that `optim.precision` avoids.
+    On CPUs the pattern matcher would put back the flash attention that `optim.attention` avoids.
     """
     for block in blocks(model):
         block.compile(dynamic=False, options={"pattern_matcher": False})

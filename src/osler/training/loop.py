@@ -28,7 +28,14 @@ from osler.training.distributed import (
     whole,
 )
 from osler.training.ema import WeightAverage
-from osler.training.optim import adamw, cosine, precision, seed_everything, set_learning_rate
+from osler.training.optim import (
+    adamw,
+    attention,
+    cosine,
+    precision,
+    seed_everything,
+    set_learning_rate,
+)
 from osler.training.run_log import RunLog
 
 Batch = TypeVar("Batch")
@@ -201,7 +208,7 @@ class _Run:
         self._layout = Layout(model, config.parallel, ranks)
         inside = self._layout.inside
         self._parameters = [p for p in inside.parameters() if p.requires_grad]
-        self._optimizer = adamw([inside], config.learning_rate, config.weight_decay, config.betas)
+        self._optimizer = adamw(inside, config.learning_rate, config.weight_decay, config.betas)
         self._average = WeightAverage(inside, config.ema_decay) if config.ema_decay else None
         self._state = TrainingState(model=inside, optimizer=self._optimizer, average=self._average)
 
@@ -255,8 +262,10 @@ class _Run:
             with self._layout.gradients_shared(turn == config.accumulate):
                 with precision(ranks.device, config.bf16):
                     loss, figures = self._layout.run(task.loss, to_device(batch, ranks.device))
-                # Ranks average their gradients; micro-batches add theirs.
-                (loss * (size.weight * ranks.world / weight)).backward()
+                # Ranks average their gradients; micro-batches add theirs. Blocks that are
+                # recomputed must attend as they did before.
+                with attention(ranks.device):
+                    (loss * (size.weight * ranks.world / weight)).backward()
             for name, value in {"loss": loss.item(), **figures}.items():
                 sums[name] = sums.get(name, 0.0) + value * size.weight / weight
         totals = torch.tensor(list(sums.values()), dtype=torch.float64, device=ranks.device)

@@ -1,12 +1,9 @@
-"""The optimiser, its schedule, and states that survive a kill."""
+"""The optimiser, its schedule, precision and seeds of a step."""
 
 import math
-import os
 import random
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -15,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def adamw(
-    modules: Iterable[nn.Module],
+    model: nn.Module,
     learning_rate: float,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -24,7 +21,7 @@ def adamw(
 
     Parameters without `requires_grad` are not its affair.
     """
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -32,24 +29,18 @@ def adamw(
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
 
 
-@contextmanager
-def short_sequences() -> Iterator[None]:
-    """Run in bfloat16 with plain attention.
+def attention(device: torch.device) -> AbstractContextManager[object]:
+    """Plain attention on CPUs.
 
     For up to some hundred positions the CPU's flash attention is several times slower backwards.
     """
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        yield
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager
 def precision(device: torch.device, bf16: bool) -> Iterator[None]:
-    """Where `bf16`, matrix products in bfloat16; on CPUs plain attention.
-
-    For up to some hundred positions the CPU's flash attention is several times slower backwards.
-    """
-    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), attention:
+    """Where `bf16`, matrix products in bfloat16; and `attention` as it suits the device."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), attention(device):
         yield
 
 
@@ -81,19 +72,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state; a kill in the middle leaves the earlier one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def load_state(path: Path) -> dict[str, Any] | None:
-    """The state that `save_state` wrote, or None where there is none yet."""
-    if not path.exists():
-        return None
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    return state

@@ -4,14 +4,12 @@ The order of a stream, and what is random about a row, do not depend on ranks; s
 all, and a run may go on with more or fewer of them.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from osler.errors import UnreadableFileError
 from osler.training.distributed import Ranks
 from osler.training.streams.mixture import Drawn, Mixture
-from osler.training.streams.shards import Row
 
 # Rows one after another that give nothing to learn: then there is something else in them.
 _IN_VAIN = 100_000
@@ -25,7 +23,7 @@ class SampleBatches(Generic[Sample, Batch]):
 
     Args:
         mixture: rows.
-        make: row and generator to sample, a pure function.
+        make: a row to a sample, a pure function.
         collate: samples of this rank to its batch.
         batch_size: samples over all ranks.
         ranks: who shares them.
@@ -34,7 +32,7 @@ class SampleBatches(Generic[Sample, Batch]):
     def __init__(
         self,
         mixture: Mixture,
-        make: Callable[[Row, random.Random], Sample],
+        make: Callable[[Drawn], Sample],
         collate: Callable[[Sequence[Sample]], Batch],
         batch_size: int,
         ranks: Ranks,
@@ -44,7 +42,7 @@ class SampleBatches(Generic[Sample, Batch]):
 
     def __next__(self) -> Batch:
         drawn = [next(self._mixture) for _ in range(self._batch_size)]
-        return self._collate([self._make(d.read(), d.rng()) for d in drawn[self._mine]])
+        return self._collate([self._make(d) for d in drawn[self._mine]])
 
     def state_dict(self) -> dict[str, Any]:
         """The mixture's."""

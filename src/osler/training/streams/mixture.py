@@ -7,10 +7,10 @@ to within one row, so a small weight is served from the first steps on.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from osler.errors import InputError, UnreadableFileError
-from osler.training.streams.shards import Row, Shard, ShardFile
+from osler.training.streams.shards import Row, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,12 @@ class Drawn:
         return random.Random(self.place)
 
 
+class Opens(Protocol):
+    """What can be opened as a shard: a `ShardFile`, or something in memory."""
+
+    def open(self) -> Shard: ...
+
+
 class Mixture:
     """An endless stream over sources; its state says which row is next.
 
@@ -56,14 +62,12 @@ class Mixture:
 
     def __init__(
         self,
-        sources: Mapping[str, Sequence[ShardFile]],
+        sources: Mapping[str, Sequence[Opens]],
         weights: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         if weights is None:
-            weights = {n: sum(len(f.open()) for f in shards) for n, shards in sources.items()}
-            if empty := [name for name, rows in weights.items() if not rows]:
-                raise UnreadableFileError(f"{sources[empty[0]][0].path}: no rows")
+            weights = row_counts(sources)
         if weights.keys() != sources.keys():
             unknown = sorted(weights.keys() ^ sources.keys())
             raise InputError(f"weights and sources do not match: {', '.join(unknown)}")
@@ -112,10 +116,25 @@ class Mixture:
             self._streams[name].go_to(*place)
 
 
+def row_counts(sources: Mapping[str, Sequence[Opens]]) -> dict[str, float]:
+    """The number of rows of each source, as weights that give every row the same chance.
+
+    Raises:
+        UnreadableFileError: a source without rows.
+    """
+    counts = {
+        name: float(sum(len(file.open()) for file in shards)) for name, shards in sources.items()
+    }
+    for name, count in counts.items():
+        if not count:
+            raise UnreadableFileError(f"{sources[name][0]}: no rows")
+    return counts
+
+
 class _SourceStream:
     """One source, epoch after epoch: shards in a random order, the rows of each in another."""
 
-    def __init__(self, shards: Sequence[ShardFile], seed: str) -> None:
+    def __init__(self, shards: Sequence[Opens], seed: str) -> None:
         self._shards, self._seed = shards, seed
         self.go_to(0, 0, 0)
 
@@ -138,7 +157,7 @@ class _SourceStream:
                 return self._shard, self._order[self._row - 1]
             without_rows = without_rows + 1 if not self._order else 0
             if without_rows > len(self._shards):
-                raise UnreadableFileError(f"{self._shards[0].path}: no rows")
+                raise UnreadableFileError(f"{self._shards[0]}: no rows")
             self._shard, self._row = None, 0
             self._turn += 1
             if self._turn == len(self._shards):

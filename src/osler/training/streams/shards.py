@@ -67,6 +67,9 @@ class ShardFile:
     path: Path
     row_group: int | None = None
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def open(self) -> Shard:
         """Read its index.
 

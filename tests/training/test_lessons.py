@@ -1,0 +1,154 @@
+"""Phase 1 of the nano on a tiny encoder pair."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from osler.models.medsiglip import MedSiglip
+from osler.testing.models import tiny_medsiglip
+from osler.testing.packs import one_of_each_class
+from osler.training.captions import class_key
+from osler.training.distributed import Ranks
+from osler.training.lessons import (
+    LessonBatches,
+    Lessons,
+    LessonTask,
+    Shown,
+    WithClasses,
+    choice_loss,
+    kept_views,
+    see,
+    varied_images,
+)
+from osler.training.loop import LoopConfig, train
+from tests.training.test_contrastive import stripes, tiny_encoders, tokenize
+
+
+def there(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor
+
+
+def test_a_caption_is_matched_with_every_image_that_it_is_true_of() -> None:
+    items = [item for item in one_of_each_class() if item.set_name == "cxr_kermany"] * 2
+    texts, match = Lessons(items).captions(range(len(items)), 8, random.Random(0))
+    assert len(texts) == 8
+    assert match.shape == (len(items), 8)
+    # Two records a class: a caption true of one is true of the other, and none is true of nothing.
+    assert torch.equal(match[:3], match[3:])
+    assert match.any(dim=0).all()
+
+
+def images_of_epochs(lessons: Lessons) -> list[list[int]]:
+    return [[e[i].fields["image"] for i in range(len(e))] for e in lessons.epochs(seed=0)]
+
+
+def test_rare_classes_come_more_often_and_none_is_left_out() -> None:
+    normal, bacterial, *_ = one_of_each_class()
+    items = [normal] * 1600 + [bacterial] * 25
+    for drawn in images_of_epochs(Lessons(items, common_class=400, common_set=1)):
+        assert sum(index >= 1600 for index in drawn) == 4 * 25
+        assert set(drawn) == set(range(len(items)))
+
+
+def test_a_small_set_comes_more_often() -> None:
+    by_set = {item.set_name: item for item in one_of_each_class()}
+    items = [by_set["cxr_kermany"]] * 400 + [by_set["us_busi"]] * 25
+    for drawn in images_of_epochs(Lessons(items, common_class=1, common_set=400)):
+        assert sum(index >= 400 for index in drawn) == 4 * 25
+
+
+def test_what_is_left_of_a_repeat_comes_now_and_then() -> None:
+    items = one_of_each_class()[:1] * 400
+    counts = [len(drawn) for drawn in images_of_epochs(Lessons(items, 900, common_set=1))]
+    assert len(set(counts)) > 1
+    assert sum(counts) / len(counts) == pytest.approx(600, rel=0.05)
+
+
+def test_the_classes_are_those_of_the_labels() -> None:
+    items = one_of_each_class()
+    lessons = Lessons(items)
+    labelled = {class_key(item) for item in items if item.set_name == "derm_ham10000"}
+    assert labelled <= set(lessons.classes)
+    assert len(lessons.labels) == len(items)
+
+
+def test_the_blocks_see_only_the_kept_patches() -> None:
+    items = one_of_each_class()[:2]
+    tower = MedSiglip(tiny_medsiglip()).vision_model
+    grid = tower.embeddings.position_embedding.num_embeddings
+    whole, some = (varied_images(items, stripes(2), grid, kept) for kept in (None, 5))
+    chosen = [(i, random.Random(i)) for i in (0, 1)]
+    assert see(tower, whole(chosen)).shape[:2] == (2, grid)
+    assert see(tower, some(chosen)).shape[:2] == (2, 5)
+    kept = [there(some([(0, random.Random(seed))]).kept_BK) for seed in (0, 1)]
+    assert not torch.equal(kept[0], kept[1]), "the same patches twice"
+
+
+def test_a_resting_tower_shows_one_of_its_views() -> None:
+    patches = torch.randn(5, 3, 2).bfloat16()
+    show = kept_views(patches, [[0, 3], [1, 4], [2]])
+    shown = there(show([(0, random.Random(seed)) for seed in range(20)]).patches_BPD)
+    assert {int(view[0, 0] == patches[3, 0, 0]) for view in shown} == {0, 1}
+    assert see(MedSiglip(tiny_medsiglip()).vision_model, Shown(patches_BPD=shown)) is shown
+
+
+def test_choosing_asks_for_any_of_the_true_captions() -> None:
+    logits = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.0, 1.0]])
+    match = torch.tensor([[True, False, True], [False, False, False]])
+    probabilities = logits[0].softmax(dim=0)
+    wanted = -(probabilities[0] + probabilities[2]).log() / 2
+    torch.testing.assert_close(choice_loss(logits, match), wanted)
+
+
+def three_sets(ranks: Ranks, batch_size: int = 12) -> LessonBatches:
+    by_set = {item.set_name: item for item in one_of_each_class()}
+    items = [by_set[name] for name in ("cxr_kermany", "mri_brain_tumor", "us_busi")]
+    show = varied_images(items, stripes(3), patches=16, kept_patches=None)
+    lessons = Lessons(items, common_class=1, common_set=1)
+    return LessonBatches(
+        lessons, show, tokenize, batch_size=batch_size, texts=12, ranks=ranks, seed=0
+    )
+
+
+def test_ranks_share_the_images_and_read_all_captions() -> None:
+    whole = next(three_sets(Ranks()))
+    parts = [next(three_sets(Ranks(rank=rank, world=2))) for rank in (0, 1)]
+    for name in ("labels_B", "match_BM"):
+        shared = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(shared, getattr(whole, name))
+    pixels = torch.cat([there(part.shown.pixels_BCSS) for part in parts])
+    assert torch.equal(pixels, there(whole.shown.pixels_BCSS))
+    assert all(torch.equal(part.ids_ML, whole.ids_ML) for part in parts)
+
+
+def test_the_lessons_go_on_where_they_stopped() -> None:
+    first, again = three_sets(Ranks()), three_sets(Ranks())
+    for _ in range(3):
+        next(first)
+    again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    one, other = next(first), next(again)
+    assert torch.equal(there(one.shown.pixels_BCSS), there(other.shown.pixels_BCSS))
+    assert torch.equal(one.ids_ML, other.ids_ML)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    batches = three_sets(Ranks())
+    model = tiny_encoders()
+
+    def separation() -> dict[str, float]:
+        # How far the scores of true pairs lie above those of the others.
+        texts, match = batches._lessons.captions(range(3), 12, random.Random(1))
+        logits = model(stripes(3).float() / 127.5 - 1, tokenize(texts))
+        return {"separation": float(logits[match].mean() - logits[~match].mean())}
+
+    with torch.no_grad():
+        before = separation()["separation"]
+    task = LessonTask(WithClasses(model, 3), batches, evaluate=separation)
+    config = LoopConfig(steps=100, learning_rate=2e-3, warmup_steps=3, weight_decay=0.02, bf16=True)
+    result = train(task, config, tmp_path)
+    assert result.evaluation["separation"] > before + 2
