@@ -62,6 +62,15 @@ def check_out(folder: Path, needed_bytes: int) -> None:
             raise CheckpointError(
                 f"{folder}: not empty (it holds {min(others)}); name a new folder"
             )
+    check_disk(folder, needed_bytes)
+
+
+def check_disk(folder: Path, needed_bytes: int) -> None:
+    """Refuse a folder, which may not be there yet, whose disk is too full.
+
+    Raises:
+        CheckpointError: it has less room than needed.
+    """
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free_bytes = shutil.disk_usage(there).free
     if free_bytes < needed_bytes:

@@ -83,7 +83,7 @@ def test_no_message_can_make_itself_learnt(processor: Processor) -> None:
 
 def test_another_answer_in_the_same_place(processor: Processor, table: Table) -> None:
     lessons = Lessons(read_examples(table()), processor, most_tokens=500)
-    lessons.check(lambda done, total: None)
+    list(lessons.check())
     own = lessons[0].sequence
     assert lessons.with_answer(0, "dark") == own
     other = lessons.with_answer(0, "bright")
@@ -97,10 +97,10 @@ def test_bad_rows_are_named_before_anything_is_learnt(processor: Processor, tabl
     (folder / "5.png").write_bytes((folder / "4.png").read_bytes()[:200])
     lessons = Lessons(read_examples(folder), processor, most_tokens=500)
     with pytest.raises(UnreadableFileError, match=r"labels.csv, line 4: 2.png: .* bad: 7\)$"):
-        lessons.check(lambda done, total: None)
+        list(lessons.check())
     lessons = Lessons(read_examples(table(name="long")), processor, most_tokens=20)
     with pytest.raises(UnreadableFileError, match=r"line 2: \d+ tokens, more than the 20 allowed"):
-        lessons.check(lambda done, total: None)
+        list(lessons.check())
 
 
 def test_images_are_read_once_while_they_have_room(

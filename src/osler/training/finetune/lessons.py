@@ -3,7 +3,7 @@
 Shapes: N images and crops, S image side, B batch, L positions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,6 @@ from osler.preprocess.processor import Processor
 from osler.preprocess.tokenizer import END_OF_TURN, START_OF_TURN
 from osler.training.conversation import TrainingSequence
 from osler.training.finetune.examples import BadRows, Example, Examples
-
-Progress = Callable[[int, int], object]
 
 # Of pixels that stay in memory; the images beyond are read again each time they are due.
 _KEPT_BYTES = 2**30
@@ -66,25 +64,25 @@ class Lessons:
         """Whether any example has one."""
         return any(row.images for row in self.examples.rows)
 
-    def check(self, progress: Progress) -> None:
+    def check(self) -> Iterator[int]:
         """Read every image and count every row's tokens, before a training that may take hours.
 
-        Args:
-            progress: called with the rows done and their number.
+        Yields:
+            After each row, its index.
 
         Raises:
-            UnreadableFileError: rows whose images are no images, or that are too long; the message
-                has their lines.
+            UnreadableFileError: at the end, where there are rows whose images are no images, or
+                that are too long; the message has their lines.
         """
         bad = BadRows(self.examples.path)
         for index, row in enumerate(self.examples.rows):
             try:
-                lesson = self[index]
-                if (length := len(lesson.sequence.ids)) > self._most_tokens:
+                length = len(self[index].sequence.ids)
+                if length > self._most_tokens:
                     bad.add(row.line, f"{length} tokens, more than the {self._most_tokens} allowed")
             except InputError as error:
                 bad.add(row.line, error)
-            progress(index + 1, len(self))
+            yield index
         bad.refuse_if_any()
 
     def __getitem__(self, index: int) -> Lesson:

@@ -34,7 +34,7 @@ class LoraConfig:
 
     rank: int = 16
     alpha: float = 16.0
-    dropout: float = 0.05
+    dropout: float = 0.0
     rank_stabilised: bool = False
 
     def __post_init__(self) -> None:
@@ -75,20 +75,11 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One matrix that does the same, in the dtype of the resting one."""
-        rested_OI = self.base.weight
+        """One matrix that does the same, in the dtype of the resting one, whose memory it takes."""
+        linear = self.base.linear() if isinstance(self.base, Linear4bit) else self.base
         learnt_OI = self.lora_B.weight @ self.lora_A.weight * self.scale
-        linear: nn.Linear = nn.utils.skip_init(
-            nn.Linear,
-            self.base.in_features,
-            self.base.out_features,
-            bias=self.base.bias is not None,
-            dtype=rested_OI.dtype,
-            device=rested_OI.device,
-        )
-        linear.weight.copy_(rested_OI.float() + learnt_OI)
-        if self.base.bias is not None:
-            linear.bias.copy_(self.base.bias)
+        # Added in float32 and rounded once.
+        linear.weight.copy_(linear.weight.float() + learnt_OI)
         return linear
 
 
@@ -143,6 +134,9 @@ def merge_lora(model: nn.Module) -> None:
     """Make the model an ordinary one again, which has learnt what its adapters have."""
     for name, layer in list(lora_layers(model)):
         replace_module(model, name, layer.merged())
+    for name, matrix in matrices(model).items():
+        if isinstance(matrix, Linear4bit):
+            replace_module(model, name, matrix.linear())
 
 
 def _is_meant(name: str, target: str) -> bool:

@@ -62,6 +62,22 @@ class Linear4bit(nn.Module):
         size = self.out_features * self.in_features
         return value_NK.flatten()[:size].view(self.out_features, -1).to(self.dtype)
 
+    def linear(self) -> nn.Linear:
+        """An ordinary layer that does the same."""
+        linear: nn.Linear = nn.utils.skip_init(
+            nn.Linear,
+            self.in_features,
+            self.out_features,
+            bias=self.bias is not None,
+            dtype=self.dtype,
+            device=self.codes.device,
+        )
+        with torch.no_grad():
+            linear.weight.copy_(self.weight)
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear
+
     def forward(self, x: Tensor) -> Tensor:
         apply: Any = _Multiply.apply  # without types
         out: Tensor = apply(x, self)

@@ -97,20 +97,15 @@ class FinetuneTask:
         lessons = self._validation
         if lessons is None:
             return {}
+        if lessons.examples.labels:
+            return self._told_apart(lessons)
         total, tokens = 0.0, 0
         for start in range(0, len(lessons), self._batch_size):
             stop = min(len(lessons), start + self._batch_size)
             batch = self._on_device(batch_of([lessons[i] for i in range(start, stop)], self._pad))
             total += self._summed(batch).item()
             tokens += int(batch.learn_BL.sum())
-        figures = {"validation_loss": total / tokens}
-        if labels := lessons.examples.labels:
-            told = [labels[self._likeliest(lessons, i)] for i in range(len(lessons))]
-            right = sum(
-                label == row.label for label, row in zip(told, lessons.examples.rows, strict=True)
-            )
-            figures["validation_accuracy"] = right / len(lessons)
-        return figures
+        return {"validation_loss": total / tokens}
 
     def _summed(self, batch: LessonBatch) -> Tensor:
         """Cross-entropy of the answers' tokens, added up."""
@@ -119,8 +114,19 @@ class FinetuneTask:
         weight_VD = self.model.language_model.embed_tokens.weight
         return token_cross_entropy(x_BLD[learn_BL], weight_VD, batch.ids_BL[:, 1:][learn_BL])
 
-    def _likeliest(self, lessons: Lessons, index: int) -> int:
-        """The label whose text is the likeliest answer to one example's question."""
+    def _told_apart(self, lessons: Lessons) -> dict[str, float]:
+        labels = lessons.examples.labels
+        total, tokens, right = 0.0, 0, 0
+        for index, row in enumerate(lessons.examples.rows):
+            scores = [part.sum().item() for part in self._answers_logprobs(lessons, index)]
+            true = labels.index(row.label)
+            total -= scores[true]
+            tokens += sum(lessons[index].sequence.learn)
+            right += scores[true] == max(scores)
+        return {"validation_loss": total / tokens, "validation_accuracy": right / len(lessons)}
+
+    def _answers_logprobs(self, lessons: Lessons, index: int) -> list[Tensor]:
+        """Of every label as the answer to one example's question, its tokens' log-probabilities."""
         labels = lessons.examples.labels
         answers = [lessons.with_answer(index, label) for label in labels]
         batch = self._on_device(collate(answers, [lessons[index].pixels_NCSS], pad=self._pad))
@@ -129,14 +135,9 @@ class FinetuneTask:
             soft_NTD = self.model.embed_images(batch.pixels_NCSS).repeat(len(labels), 1, 1)
         x_BLD = self.model.hidden(batch.ids_BL[:, :-1], soft_NTD=soft_NTD)
         learn_BL = batch.learn_BL[:, 1:]
-        scores = token_logprobs(
-            x_BLD[learn_BL],
-            self.model.language_model.embed_tokens.weight,
-            batch.ids_BL[:, 1:][learn_BL],
-        )
-        rows = learn_BL.nonzero()[:, 0]
-        score_C = scores.new_zeros(len(labels)).index_add_(0, rows, scores)
-        return int(score_C.argmax())
+        weight_VD = self.model.language_model.embed_tokens.weight
+        logprobs = token_logprobs(x_BLD[learn_BL], weight_VD, batch.ids_BL[:, 1:][learn_BL])
+        return list(logprobs.split(learn_BL.sum(dim=1).tolist()))
 
     @property
     def _pad(self) -> int:
