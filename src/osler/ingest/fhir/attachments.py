@@ -104,7 +104,7 @@ def text_of_html(html: str) -> str:
     """The words of HTML, a line for each block, cells of a table side by side.
 
     >>> text_of_html("<p>BP<br/>120/80</p><script>x</script><td>a</td><td>b &lt; c</td>").split()
-    ['BP', '120/80', 'a', '|', 'b', '<', 'c', '|']
+    ['BP', '120/80', '|', 'a', '|', 'b', '<', 'c']
     """
     reader = _Words()
     reader.feed(html)
@@ -123,6 +123,8 @@ class _Words(HTMLParser):
             self._silent += 1
         if tag in _BREAKS:
             self.pieces.append("\n")
+        elif tag in ("td", "th"):
+            self.pieces.append(" | ")
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:
         if tag in _BREAKS:
@@ -133,8 +135,6 @@ class _Words(HTMLParser):
             self._silent = max(self._silent - 1, 0)
         if tag in _BREAKS:
             self.pieces.append("\n")
-        elif tag in ("td", "th"):
-            self.pieces.append(" | ")
 
     def handle_data(self, data: str) -> None:
         if not self._silent:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import re
 import uuid
-from importlib.util import find_spec
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, tostring
 
@@ -37,38 +36,38 @@ def bundle_of_ccda(data: bytes, name: str) -> bytes:
         UnsupportedError: XML of another kind, or the libraries are not installed.
         RecordError: a document that the library refuses.
     """
-    if find_spec("ccda_to_fhir") is None or find_spec("defusedxml") is None:
-        raise UnsupportedError(f"{name}: reading C-CDA needs pip install 'osler[ccda]'")
     root = _parse(data, name)
     if root.tag != _ROOT:
         kind = "FHIR in XML is not read, JSON is" if root.tag.startswith(_FHIR) else "no C-CDA"
         raise UnsupportedError(f"{name}: {kind}")
-    # It logs what it reads, to standard error.
-    log = logging.getLogger("ccda_to_fhir")
-    log.propagate = False
-    log.addHandler(logging.NullHandler())
-    from ccda_to_fhir import convert_document
-    from ccda_to_fhir.ccda.parser import CDAParserError
-    from ccda_to_fhir.exceptions import CCDAConversionError
+    try:
+        from ccda_to_fhir import convert_document
+        from ccda_to_fhir.ccda.parser import CDAParserError
+        from ccda_to_fhir.exceptions import CCDAConversionError
+    except ImportError:
+        raise _missing(name) from None
 
     try:
-        converted = convert_document(tostring(root, encoding="unicode"))
+        with _Failures() as failures:
+            converted = convert_document(tostring(root, encoding="unicode"))
     except (CDAParserError, CCDAConversionError, ValueError) as error:  # pydantic's is a ValueError
         # Their messages quote the document.
         reason = type(error).__name__
         raise RecordError(f"{name}: not converted from C-CDA ({reason})") from None
     entries: list[dict[str, Any]] = [
         *converted["bundle"]["entry"],
-        *_not_converted(converted["metadata"]),
+        *_not_converted(converted["metadata"]["skipped_templates"], failures.count),
     ]
     bundle = msgspec.json.encode({"resourceType": "Bundle", "entry": entries})
     return _with_stable_ids(bundle, entries, hashlib.sha256(data).hexdigest())
 
 
 def _parse(data: bytes, name: str) -> Element:
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import XMLParser
-
+    try:
+        from defusedxml import DefusedXmlException
+        from defusedxml.ElementTree import XMLParser
+    except ImportError:
+        raise _missing(name) from None
     parser = XMLParser(target=_ShallowTree(), forbid_dtd=True)
     try:
         parser.feed(data)
@@ -76,9 +75,13 @@ def _parse(data: bytes, name: str) -> Element:
     except (DefusedXmlException, RecursionError):
         reason = f"XML with a DTD, with entities, or more than {MAX_XML_DEPTH} deep"
         raise UnreadableFileError(f"{name}: {reason}") from None
-    except (ParseError, ValueError):  # ValueError: an encoding that is none
+    except (ParseError, ValueError, LookupError):  # the latter two: an encoding that is none
         raise UnreadableFileError(f"{name}: XML that is damaged or truncated") from None
     return root
+
+
+def _missing(name: str) -> UnsupportedError:
+    return UnsupportedError(f"{name}: reading XML needs pip install 'osler[ccda]'")
 
 
 class _ShallowTree(TreeBuilder):
@@ -99,11 +102,39 @@ class _ShallowTree(TreeBuilder):
         return super().end(tag)
 
 
-def _not_converted(metadata: Any) -> list[dict[str, Any]]:
-    skipped = metadata["skipped_templates"].values()
-    kinds = [str(item["template_id"]) for item in skipped for _ in range(item["count"])]
-    kinds += [str(item["template_id"]) for item in metadata["errors"]]
-    return [{"resource": {"resourceType": f"C-CDA {kind}"}} for kind in kinds]
+class _Failures(logging.Handler):
+    """Counts what the library could not convert.
+
+    It tells so, and quotes the document, on standard output only; nothing of that gets out here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __enter__(self) -> "_Failures":
+        self._disabled = logging.root.manager.disable
+        logging.disable(logging.NOTSET)
+        logging.getLogger("ccda_to_fhir")  # above those that are yet to be made
+        for name, logger in logging.root.manager.loggerDict.items():
+            if name.startswith("ccda_to_fhir") and isinstance(logger, logging.Logger):
+                logger.handlers, logger.propagate = [self], False
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        logging.disable(self._disabled)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a failure; hints and remarks are none."""
+        if record.levelno >= logging.ERROR or record.exc_info:
+            self.count += 1
+
+
+def _not_converted(skipped: dict[str, Any], failures: int) -> list[dict[str, Any]]:
+    """A resource for each, of a type that no timeline has."""
+    kinds = [f"C-CDA {name}" for name, item in skipped.items() for _ in range(item["count"])]
+    kinds += ["C-CDA part that failed"] * failures
+    return [{"resource": {"resourceType": kind}} for kind in kinds]
 
 
 def _with_stable_ids(bundle: bytes, entries: list[dict[str, Any]], sha256: str) -> bytes:

@@ -114,7 +114,7 @@ class Documents:
 def resources_of_bytes(data: bytes, name: str) -> list[Found]:
     """The resources of a file that is in memory; see `Documents`."""
     with _named(name):
-        values = _values(io.BytesIO(_plain(io.BytesIO(data)).read(MAX_DOCUMENT_BYTES + 1)), name)
+        values = _values(_plain(io.BytesIO(data)), name)
         return [found for value in values for found in _resources(msgspec.Raw(value), name)]
 
 
@@ -190,7 +190,7 @@ def _bounded(data: bytes, name: str) -> bytes:
 def _is_json(line: bytes) -> bool:
     try:
         _envelope.decode(line)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True
 
@@ -235,6 +235,8 @@ def _decoded(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw, name: str) -> 
         raise UnreadableFileError(f"{name}: nested too deeply") from None
     except msgspec.ValidationError:
         raise UnreadableFileError(f"{name}: a resource or bundle is no such object") from None
+    except UnicodeDecodeError:
+        raise UnreadableFileError(f"{name}: text that is not UTF-8") from None
     except msgspec.DecodeError as error:
         # msgspec says what and where, and quotes nothing.
         raise UnreadableFileError(f"{name}: not JSON, or truncated ({error})") from None

@@ -77,12 +77,14 @@ def range_words(value: Json) -> str:
     return limits_words(ReferenceRange(low, high))
 
 
-def limits_words(limits: ReferenceRange) -> str:
-    """The limits in words; the text where there are none.
+def limits_words(limits: ReferenceRange | None) -> str:
+    """The limits in words; their text where there are none.
 
     >>> limits_words(ReferenceRange(Quantity("12.0", "g/dL"), Quantity("16.0", "g/dL")))
     '12.0 to 16.0 g/dL'
     """
+    if limits is None:
+        return ""
     low, high = limits.low, limits.high
     if low and high:
         left = low.value if low.unit == high.unit else spelled(low)

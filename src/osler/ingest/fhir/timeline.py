@@ -82,7 +82,8 @@ def choose_patient(resources: Iterable[Found], wanted: str | None) -> frozenset[
         return names.get(source, frozenset((source,)))
     candidates = list(names or counts)
     if len(candidates) > 1:
-        raise RecordError(f"holds {len(candidates):,} patients, and none was chosen")
+        reason = "choose one (--patient; --list shows their ids)"
+        raise RecordError(f"holds {len(candidates):,} patients: {reason}")
     return frozenset().union(*(names.get(source, (source,)) for source in candidates))
 
 

@@ -68,11 +68,12 @@ class Layout:
             said = [patient.sex or "sex not known"]
             if patient.born:
                 said.append(f"born {patient.born.text}")
-            if patient.died or patient.is_dead:
+            if patient.is_dead:
                 said.append(f"died {self.dates.short(patient.died)}" if patient.died else "dead")
-            if patient.born and dated:
-                age = years_between(patient.born, dated[-1])
-                said.append(f"{age} years old at the last entry, {dated[-1].text[:10]}")
+            last = patient.died or (dated[-1] if dated else None)
+            if patient.born and last:
+                then = "then" if patient.died else f"at the last entry, {last.text[:10]}"
+                said.append(f"{years_between(patient.born, last)} years old {then}")
             lines.append(f"Patient: {', '.join(said)} {self._cite(patient.source)}")
         if self.dates.zone is not None:
             lines.append(f"Times are in {self.dates.zone} where no other zone is given.")

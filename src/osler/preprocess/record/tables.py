@@ -39,7 +39,7 @@ def table_blocks(
 
 
 def _heading(series: Series) -> str:
-    normal = limits_words(series.normal) if series.normal else ""
+    normal = limits_words(series.normal)
     said = (series.name or "(unnamed)", f"({series.code})" if series.code else "")
     parts = (" ".join(filter(None, said)), series.unit, f"normal {normal}" if normal else "")
     return ", ".join(filter(None, parts))
@@ -50,5 +50,7 @@ def _value(point: Point, series: Series) -> str:
     found = point.measurement
     if found.quantity is not None:
         found = replace(found, quantity=replace(found.quantity, unit=""))
-    text = measured(found if found.reference != series.normal else replace(found, reference=None))
+    if limits_words(found.reference) == limits_words(series.normal):
+        found = replace(found, reference=None)
+    text = measured(found)
     return f"{text} (written {amount_words(point.original)})" if point.original else text

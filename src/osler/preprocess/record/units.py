@@ -36,7 +36,8 @@ def convert(amount: Quantity, target: Quantity) -> Quantity | None:
     found = Decimal(repr(float(_registry().Quantity(float(value), here.units).to(there).magnitude)))
     digits = max(len(value.as_tuple().digits), _LEAST_DIGITS)
     places = max(digits - 1 - found.adjusted(), 0)
-    return Quantity(f"{found:.{places}f}", target.unit, target.code, amount.comparator)
+    text = f"{found:.{places}f}"
+    return Quantity(text, target.unit, target.code, amount.comparator)
 
 
 @cache
@@ -53,6 +54,7 @@ def _unit(code: str) -> Any:
     from lark.exceptions import LarkError
 
     try:
-        return _registry().from_ucum(code) if code else None
+        found = _registry().from_ucum(code) if code else None
     except (LarkError, pint.errors.PintError):
         return None
+    return found if isinstance(found, pint.Quantity) else None  # "{score}" comes back as itself

@@ -1,0 +1,82 @@
+"""The door: files of one patient or of many to one patient's timeline, read in a child process."""
+
+import atexit
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from osler.errors import RecordError
+from osler.ingest.fhir.documents import Documents, Found, resources_of_bytes
+from osler.ingest.fhir.limits import RECORD_TIMEOUT_S
+from osler.ingest.fhir.records import Timeline
+from osler.ingest.fhir.timeline import choose_patient, patients_of, timeline_of
+from osler.ingest.wire import receive_payload
+from osler.ingest.worker_pool import WorkerPool
+
+_T = TypeVar("_T")
+
+# One at a time: an export may take all the memory that a worker is given.
+_workers = WorkerPool(1, timeout_s=RECORD_TIMEOUT_S)
+atexit.register(_workers.close)
+os.register_at_fork(after_in_child=_workers.forget)
+
+
+def read_record(path: str | os.PathLike[str], *, patient: str | None = None) -> Timeline:
+    """Read one patient's record from a file or a folder of files.
+
+    Args:
+        path: a FHIR R4 bundle or resource in JSON, NDJSON, a C-CDA document, any of them gzipped;
+            or a folder of such files, as bulk exports are.
+        patient: the id of whom to read; needed where there are several.
+
+    Raises:
+        UnreadableFileError: not there, empty, damaged, not FHIR, or it took too long.
+        UnsupportedError: too large, FHIR in XML, or C-CDA without the library for it.
+        RecordError: no resource, no such patient, or several and none was chosen.
+    """
+    source, paths = Path(path).name, [os.path.abspath(path)]
+    return _ask({"source": source, "paths": paths, "patient": patient}, b"", Timeline)
+
+
+def read_record_bytes(data: bytes, source: str, *, patient: str | None = None) -> Timeline:
+    """As `read_record`, of a file that is in memory; `source` is its name."""
+    return _ask({"source": source, "paths": [], "patient": patient}, data, Timeline)
+
+
+def patients_in(path: str | os.PathLike[str]) -> dict[str, int]:
+    """The patients of a file or folder: "Patient/1", with how many resources are about each.
+
+    Raises:
+        InputError: as `read_record`.
+    """
+    header = {"source": Path(path).name, "paths": [os.path.abspath(path)], "list": True}
+    return _ask(header, b"", dict[str, int])
+
+
+def _ask(header: Mapping[str, Any], data: bytes, kind: type[_T]) -> _T:
+    (answer,) = _workers.ask({"task": "record", **header}, data, receive_payload)
+    return msgspec.msgpack.decode(answer, type=kind)
+
+
+def answer(header: Mapping[str, Any], data: bytes) -> bytes:
+    """What the child process does: read what the functions above ask for.
+
+    Raises:
+        InputError: as these.
+    """
+    source: str = header["source"]
+    found: Iterable[Found] = Documents(header["paths"])
+    if data:
+        found = resources_of_bytes(data, source)
+    elif not os.path.isdir(header["paths"][0]):
+        found = list(found)  # one file fits into memory, and need not be parsed twice
+    if header.get("list"):
+        return msgspec.msgpack.encode(patients_of(found)[0])
+    try:
+        timeline = timeline_of(found, choose_patient(found, header["patient"]))
+    except RecordError as error:
+        raise RecordError(f"{source}: {error}") from None
+    return msgspec.msgpack.encode(timeline)
