@@ -42,7 +42,8 @@ class FilePart:
                 if not stat.S_ISREG(status.st_mode):
                     raise UnreadableFileError(f"{self.name}: not a regular file")
                 size = status.st_size if self.size_bytes is None else self.size_bytes
-                check_file_size(size, self.name)
+                becomes = size if self.inflated_bytes is None else self.inflated_bytes
+                check_file_size(becomes, self.name)
                 file.seek(self.offset)
                 return file.read(size if most_bytes is None else min(size, most_bytes))
         except FileNotFoundError:

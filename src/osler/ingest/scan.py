@@ -134,14 +134,14 @@ def _files_in(folder: Path, name: str) -> list[FilePart]:
         raise UnreadableFileError(f"{name}: cannot be read ({error.strerror})") from None
 
     for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(each for each in folders if not _is_hidden(each))
-        for file in sorted(files):
+        folders[:] = [each for each in folders if not _is_hidden(each)]
+        for file in files:
             path = Path(place, file)
             if not _is_hidden(file):
                 found.append(FilePart(path, printable(str(path.relative_to(folder)))))
         if len(found) > MAX_FILES:
             raise UnsupportedError(f"{name}: more than the {MAX_FILES:,} files that are read")
-    return found
+    return sorted(found, key=lambda part: part.name)
 
 
 def _members(part: FilePart) -> list[FilePart]:

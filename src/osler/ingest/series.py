@@ -135,7 +135,7 @@ def _volume(one: Stack, mixed: list[Finding]) -> Series:
     file = one.frames[0].file
     thickness = max(file.slice_thickness_mm or 0, one.spacing_mm)
     if thickness > _THICK_MM:
-        findings.append(Finding("thick_slices", f"slices of {thickness:.1f} mm"))
+        findings.append(Finding("thick_slices", f"thick slices, of {thickness:.1f} mm"))
     if file.modality == "CT" and one.plane != "axial":
         findings.append(Finding("not_axial", f"{one.plane}; MedGemma has learnt axial CT"))
     if file.modality == "CT" and len(one.frames) < _LEAST_CT_SLICES:
