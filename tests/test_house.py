@@ -17,7 +17,7 @@ OSLER_COMMANDS = re.findall(r"^(?:\.venv/bin/)?osler (.+)$", README, re.MULTILIN
 
 def test_the_readme_shows_every_verb() -> None:
     shown = {command.split()[0] for command in OSLER_COMMANDS}
-    assert shown == {"ask", "classify", "embed", "info", "look", "quantize", "serve", "show"}
+    assert shown == {"ask", "classify", "embed", "info", "look", "quantize", "record", "serve", "show"}
 
 
 @pytest.mark.parametrize("command", OSLER_COMMANDS)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import osler
-from osler import cli_look, cli_quantize, cli_train
+from osler import cli_look, cli_quantize, cli_record, cli_train
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
@@ -167,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
 
     look = _verb(verbs, "look", cli_look.run, cli_look.PURPOSE, cli_look.EXAMPLE)
     cli_look.add_options(look)
+
+    record = _verb(verbs, "record", cli_record.run, cli_record.PURPOSE, cli_record.EXAMPLE)
+    cli_record.add_options(record)
 
     train = _verb(verbs, "train", cli_train.run, cli_train.PURPOSE, cli_train.EXAMPLE)
     cli_train.add_options(train)
