@@ -14,9 +14,11 @@ from osler.models.checkpoint import load_medgemma, save_medgemma
 from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Processor, Prompt
 from osler.testing.models import randomise
+from osler.testing.packs import one_of_each_class, write_image_pack
 from osler.testing.tokenizers import tiny_medgemma_folder
 from osler.training.loop import LoopConfig, train
 from osler.training.policy_batch import Exercise, answer_logprobs, policy_batch
+from osler.training.recipes.job import Job
 from osler.training.recipes.reinforce import ReinforceConfig, ReinforceTask, reinforce
 from osler.training.rollouts import SAMPLES, RolloutConfig, Rollouts
 
@@ -158,13 +160,13 @@ def test_the_reward_rises(folder: Path, tmp_path: Path) -> None:
         rollouts=RolloutConfig(
             questions=4, samples=8, parts=2, max_new_tokens=6, guard_tokens=1, logged=2
         ),
-        loop=LoopConfig(steps=36, learning_rate=1e-2, schedule="constant"),
     )
+    loop = LoopConfig(steps=36, learning_rate=1e-2, schedule="constant")
     model = load_medgemma(folder)
     tower = [parameter.clone() for parameter in model.vision_tower.parameters()]
     tokenizer = Processor.from_folder(folder).tokenizer
     task = ReinforceTask(model, tokenizer, exercises(folder), [], config, tmp_path)
-    train(task, config.loop, tmp_path)
+    train(task, loop, tmp_path)
     steps = lines(tmp_path / "metrics.jsonl")
     rewards = [step["reward"] for step in steps]
     assert len(rewards) == 36
@@ -185,20 +187,30 @@ def test_the_recipe_leaves_a_model_that_is_not_the_old_one(folder: Path, tmp_pat
         for i in range(11)
     ]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    loop = LoopConfig(steps=2, learning_rate=1e-2, schedule="constant")
-    config = ReinforceConfig(
-        model=str(folder), rollouts=replace(TINY, max_new_tokens=12), loop=loop
-    )
-    result = reinforce(questions, tmp_path / "out", config)
-    assert 0 <= result.evaluation["reward"] <= 1
-    assert result.evaluation["reward_low"] <= result.evaluation["reward"]
+    job = Job(data=questions, out=tmp_path / "out", model=str(folder), steps=2, learning_rate=1e-2)
+    config = ReinforceConfig(rollouts=replace(TINY, max_new_tokens=12))
+    assert reinforce(job, config) == tmp_path / "out" / "model"
+    found = lines(tmp_path / "out" / "metrics.jsonl")[-1]["evaluation"]
+    assert found["reward_low"] <= found["reward"] <= found["reward_high"]
     trained = load_medgemma(tmp_path / "out" / "model")
     old = load_medgemma(folder)
-    change = trained.language_model.norm.weight.float() - old.language_model.norm.weight
-    assert change.any()
+    assert (trained.language_model.norm.weight - old.language_model.norm.weight).any()
     Processor.from_folder(tmp_path / "out" / "model")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (run["recipe"], run["questions"]) == ("reinforce", 9)
+    assert run["recipe"] == "reinforce"
+    assert run["data"][0]["file"] == "questions.jsonl"
+
+
+def test_the_recipe_asks_the_data_pack(folder: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_image_pack(tmp_path / "data", split, one_of_each_class())
+    job = Job(data=tmp_path / "data", out=tmp_path / "out", model=str(folder), steps=1)
+    reinforce(replace(job, batch_size=2), ReinforceConfig(asked_in_evaluation=3))
+    (first, *_) = lines(tmp_path / "out" / SAMPLES)
+    assert "Options: A)" in first["question"]
+    assert first["truth"] in tuple("ABCD")
+    with pytest.raises(InputError, match="bf16"):
+        reinforce(replace(job, bf16=True))
 
 
 def test_a_batch_is_laid_out_behind_its_prompts() -> None:

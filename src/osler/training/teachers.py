@@ -40,6 +40,12 @@ class Told:
     sequence: TrainingSequence
     image: bytes = b""
 
+    def row(self) -> tuple[Tensor, Tensor, bytes]:
+        """As `reading_batch` takes it."""
+        learn = torch.tensor(self.sequence.learn)
+        learn[0] = False  # nothing stands before it that could foretell it
+        return torch.tensor(self.sequence.ids), learn, self.image
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadingBatch:
@@ -128,7 +134,7 @@ def taught(
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     rest = (one for one in told if any(one.sequence.learn[1:]))
     while some := list(islice(rest, batch_size)):
-        rows = [_row(one) for one in some]
+        rows = [one.row() for one in some]
         batch = reading_batch(rows, teacher)
         ids_TK, logits_TK = opinions(teacher, batch, kept, generator)
         counts = [int(learn.sum()) for _, learn, _ in rows]
@@ -237,9 +243,3 @@ class TokenTable:
         """What could have been there; the token itself where nothing of it is known here."""
         known = [(self._ids[token], score) for token, score in scored.top if token in self._ids]
         return known or [(self._ids[scored.token], 0.0)]
-
-
-def _row(told: Told) -> tuple[Tensor, Tensor, bytes]:
-    learn = torch.tensor(told.sequence.learn)
-    learn[0] = False  # nothing stands before it that could foretell it
-    return torch.tensor(told.sequence.ids), learn, told.image

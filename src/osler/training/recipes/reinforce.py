@@ -1,38 +1,50 @@
 """Reinforcement learning with image and text, from rewards that need no judge.
 
-    from osler.training.recipes.reinforce import ReinforceConfig, reinforce
-    reinforce(Path("data"), Path("runs/rl"), ReinforceConfig(lesson="pneumonia"))
+    osler train reinforce --data DIR --out DIR
 
-The run's metrics.jsonl has the reward of every step and samples.jsonl some of the answers. The
-vision tower rests; decoder and projector learn.
+The data pack is asked for the classes of its images; a file of questions is asked as it is, with
+every tenth held back. The run's metrics.jsonl has the reward of every step, samples.jsonl some of
+the answers. The vision tower rests; decoder and projector learn.
 
 Source: MedGemma (arXiv 2507.05201), section 2.3; DeepSeekMath (arXiv 2402.03300), section 4.
 """
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from osler.errors import InputError
 from osler.evaluation.metrics import bootstrap_interval
 from osler.inference.sampling import SamplingParams
 from osler.ingest.image_pack import read_image_pack
-from osler.models.checkpoint import load_medgemma, save_medgemma
+from osler.models.checkpoint import load_medgemma
 from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Processor
 from osler.preprocess.tokenizer import Tokenizer
-from osler.tasks.checkpoint_extras import carry_over, notice
 from osler.tasks.locate import locate
 from osler.training.exercises import Exercises, Lesson, pack_questions, read_questions
 from osler.training.grpo import policy_loss
-from osler.training.loop import LoopConfig, RunResult, Size, train
+from osler.training.loop import LoopConfig, Size, train
 from osler.training.policy_batch import Exercise, PolicyBatch, answer_logprobs
+from osler.training.recipes.job import Job, in_own_memory, part, save_result
 from osler.training.rollouts import RolloutConfig, Rollouts, draw_answers
+from osler.training.streams.shards import find_shards
 
 _AT_ONCE = 64
+
+
+LOOP = LoopConfig(
+    steps=100,
+    learning_rate=2e-5,
+    schedule="constant",
+    warmup_steps=5,
+    betas=(0.9, 0.99),
+    checkpoint_every=25,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +52,18 @@ class ReinforceConfig:
     """Settings of the recipe.
 
     Attributes:
-        model: to begin with: a name or folder.
-        lesson: what of the data pack is asked; None where `data` is a file of questions.
+        lesson: what images of the data pack are asked for.
         clip: see `grpo.policy_loss`.
         divergence_weight: likewise.
         asked_in_evaluation: validation questions, the first ones; None for all.
         rollouts: how answers are drawn.
-        loop: how they are learnt from.
     """
 
-    model: str = "nano"
-    lesson: Lesson | None = None
+    lesson: Lesson = "choice"
     clip: float = 0.2
     divergence_weight: float = 0.04
     asked_in_evaluation: int | None = None
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            steps=100, learning_rate=2e-5, schedule="constant", warmup_steps=5, betas=(0.9, 0.99)
-        )
-    )
 
 
 class ReinforceTask:
@@ -158,44 +162,43 @@ def greedy_rewards(
     return rewards
 
 
-def reinforce(data: Path, out: Path, config: ReinforceConfig, *, resume: bool = False) -> RunResult:
-    """Train, and leave a checkpoint in `out`/model.
-
-    Args:
-        data: the data pack, or a file of questions (`exercises.read_questions`) of which every
-            tenth is held back.
-        out: the run's folder.
-        config: settings.
-        resume: go on from the last training state in `out`.
+def reinforce(job: Job, config: ReinforceConfig | None = None) -> Path:
+    """Train; the model is left in `model`, and `batch_size` is the questions of a generation.
 
     Raises:
         InputError: data that cannot be read, or settings that make no sense.
     """
-    folder = locate(config.model, "medgemma")
-    model = load_medgemma(folder, dtype=torch.float32)
+    config = config or ReinforceConfig()
+    loop = job.loop(LOOP)
+    if loop.bf16:
+        raise InputError("answers are drawn in float32, and so they must be learnt: leave bf16 out")
+    asked = job.batch_size or config.rollouts.questions
+    rollouts = replace(config.rollouts, questions=asked, seed=loop.seed)
+    config = replace(config, rollouts=rollouts)
+    folder = locate(job.model or "nano", "medgemma")
+    model = in_own_memory(load_medgemma(folder, dtype=torch.float32))
     processor = Processor.from_folder(folder)
-    exercises, held_back = _questions(data, config, processor)
-    task = ReinforceTask(model, processor.tokenizer, exercises, held_back, config, out)
-    about = {"recipe": "reinforce", "settings": asdict(config), "questions": len(exercises)}
-    result = train(task, config.loop, out, resume=resume, about=about)
-    save_medgemma(model.bfloat16(), out / "model")
-    carry_over(folder, out / "model", notice(folder))
-    return result
+    exercises, held_back = _questions(job.data, config, processor)
+    task = ReinforceTask(model, processor.tokenizer, exercises, held_back, config, job.out)
+    sources = find_shards(part(job.data, "images"))
+    about = {**job.about("reinforce", sources), "settings": asdict(config)}
+    train(task, loop, job.out, resume=job.resume, about=about)
+    save_result(model, job.out / "model", like=folder)
+    return job.out / "model"
 
 
 def _questions(
     data: Path, config: ReinforceConfig, processor: Processor
 ) -> tuple[Exercises, Exercises]:
     """To train on, and held back."""
-    most = config.asked_in_evaluation
-    if config.lesson is None:
-        asked = read_questions(data)
-        held_back = asked[::10]
-        asked = [question for i, question in enumerate(asked) if i % 10]
+    if data.is_file():
+        read = read_questions(data)
+        held_back = read[::10]
+        asked = [question for i, question in enumerate(read) if i % 10]
     else:
-        seed = config.rollouts.seed
         asked, held_back = (
-            pack_questions(read_image_pack(data, split), config.lesson, seed=seed)
+            pack_questions(read_image_pack(data, split), config.lesson, seed=config.rollouts.seed)
             for split in ("train", "val")
         )
-    return Exercises(asked, processor), Exercises(held_back[:most], processor)
+    held_back = held_back[: config.asked_in_evaluation]
+    return Exercises(asked, processor), Exercises(held_back, processor)
