@@ -21,8 +21,8 @@ from osler.testing.fhir import (
     resource,
 )
 
-LOW = {"interpretation": [code_only("L")]}
-NORMAL = {"interpretation": [code_only("N")]}
+LOW: dict[str, Any] = {"interpretation": [code_only("L")]}
+NORMAL: dict[str, Any] = {"interpretation": [code_only("N")]}
 
 
 def read(*resources: dict[str, Any]) -> Timeline:
@@ -145,7 +145,7 @@ def test_in_full(record: Timeline) -> None:
 def test_what_was_not_read_says_so() -> None:
     found = read(PATIENT, note("n1", "2020", attachment(b"{\\rtf1", "text/rtf")))
     for style in ("newest", "full"):
-        assert "(RTF is not read)" in render(found, style).text  # type: ignore[arg-type]
+        assert "(RTF is not read)" in render(found, style).text
 
 
 def test_tables_of_a_test(record: Timeline) -> None:

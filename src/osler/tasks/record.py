@@ -100,7 +100,7 @@ def warning_of(url: str) -> str | None:
         InputError: no address of a server.
     """
     address = _web_address(url)
-    if address.is_here or address.is_encrypted:
+    if address.is_here or address.base.startswith("https:"):
         return None
     return f"{address} is another machine and not encrypted: all on the way can read the record"
 

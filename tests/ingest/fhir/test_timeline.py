@@ -84,6 +84,7 @@ def test_the_patient_has_no_name() -> None:
 def test_a_visit() -> None:
     found = event(VISIT, ASTHMA)
     assert isinstance(found, Encounter)
+    assert found.end is not None
     assert found.setting == "emergency"
     assert found.reasons == ("Wheezing", "Asthma")
     assert found.discharge == "Home"
@@ -93,6 +94,7 @@ def test_a_visit() -> None:
 def test_a_problem_keeps_the_precision_of_its_date() -> None:
     found = event(ASTHMA, VISIT)
     assert isinstance(found, Condition)
+    assert found.start is not None
     assert (found.start.text, found.start.precision) == ("2010-03", "month")
     assert found.is_active
     assert found.severity == "Moderate"
@@ -356,7 +358,7 @@ def test_the_newest_version_is_the_one_that_counts() -> None:
             [(1, "2020-01-01T00:00:00Z"), (3, "2020-03-01T00:00:00Z"), (2, "2020-02-01T00:00:00Z")]
         )
     ]
-    (found,) = timeline(PATIENT, *versions).events
+    found = event(versions[0], *versions[1:])
     assert found.measurement.quantity.value == "3"
 
 
