@@ -26,7 +26,7 @@ struct osl_decoder {
 
     // Of the pass; all grow to the largest pass there was.
     int32_t token_room;
-    void *memory;
+    osl_room memory;
     float *x;        // [tokens][hidden] the residual stream
     float *normed;   // [tokens][hidden or heads * head_dim] into the next product
     float *wide;     // [tokens][queries, keys and values, or the activated gate]
@@ -105,14 +105,13 @@ static size_t lay_out(osl_decoder *d, uint8_t *memory, int32_t tokens) {
 static int reserve(osl_decoder *d, int32_t tokens) {
     if (tokens > d->token_room) {
         size_t bytes = lay_out(d, NULL, tokens);
-        free(d->memory);
+        osl_room_free(&d->memory);
         d->token_room = 0;
-        d->memory = aligned_alloc(LINE, bytes);
-        if (!d->memory)
+        // Zeros: rows beyond the last are read, though nothing is made of them.
+        d->memory = osl_room_new(bytes);
+        if (!d->memory.data)
             return OSL_NO_MEMORY;
-        // Rows beyond the last are read, though nothing is made of them.
-        memset(d->memory, 0, bytes);
-        lay_out(d, d->memory, tokens);
+        lay_out(d, d->memory.data, tokens);
         d->token_room = tokens;
     }
     int32_t rows = d->plan.last.partials;
@@ -176,7 +175,7 @@ void osl_decoder_free(osl_decoder *d) {
     osl_plan_free(&d->plan);
     free(d->layer);
     free(d->place);
-    free(d->memory);
+    osl_room_free(&d->memory);
     free(d->partial);
     free(d->scratch);
     free(d);

@@ -132,20 +132,19 @@ osl_encoder *osl_encoder_new(const osl_encoder_model *model, osl_pool *pool) {
     e->wide_cols = (int64_t)larger(larger((size_t)model->intermediate_size, (size_t)unfolded),
                                    3 * (size_t)model->hidden_size);
     e->bytes = place(e, NULL);
-    uint8_t *memory = aligned_alloc(ALIGN, e->bytes);
-    if (!memory) {
+    // Zeros: packing leaves the padding alone.
+    e->memory = osl_room_new(e->bytes);
+    if (!e->memory.data) {
         free(e);
         return NULL;
     }
-    place(e, memory);
-    // Packing leaves the padding alone.
-    memset(e->queries, 0, e->bytes - (size_t)(e->queries - memory));
+    place(e, e->memory.data);
     return e;
 }
 
 void osl_encoder_free(osl_encoder *encoder) {
     if (encoder)
-        free(encoder->x); // where the memory begins
+        osl_room_free(&encoder->memory);
     free(encoder);
 }
 

@@ -4,6 +4,7 @@
 
 #include "attention_encoder.h"
 #include "encoder.h"
+#include "room.h"
 
 struct osl_encoder {
     osl_encoder_model model;
@@ -14,6 +15,7 @@ struct osl_encoder {
     int32_t block;     // tokens that go through a linear layer together
     int64_t wide_cols; // of `wide`
     size_t bytes;
+    osl_room memory;
     float *x;        // [sequences * positions][hidden_size], between the layers
     float *attended; // the same, between attention and its output layer
     float *normed;   // [block][hidden_size]

@@ -1,16 +1,8 @@
-#define _DEFAULT_SOURCE // madvise
-
 #include "kv.h"
 
-#include <stdlib.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "common.h"
-
-enum { HUGE_PAGE = 2 << 20 };
 
 static size_t part_values(const osl_kv *kv) {
     return (size_t)kv->dim * OSL_PAGE;
@@ -36,28 +28,20 @@ int osl_kv_allocate(osl_kv *kv, int32_t pages) {
         kv->pages = pages; // of no layer
         return 0;
     }
-    // calloc leaves large areas untouched, so pages cost memory only once they are used.
-    kv->memory = calloc(1, bytes + HUGE_PAGE);
-    if (!kv->memory)
+    kv->room = osl_room_new(bytes);
+    if (!kv->room.data)
         return -1;
-    kv->data = (uint8_t *)(((uintptr_t)kv->memory + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
     kv->pages = pages;
-#if defined(MADV_HUGEPAGE)
-    // A wish: without it a long context misses the address cache on every line.
-    (void)madvise(kv->data, bytes & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE);
-#endif
     return 0;
 }
 
 void osl_kv_free(osl_kv *kv) {
-    free(kv->memory);
-    kv->memory = NULL;
-    kv->data = NULL;
+    osl_room_free(&kv->room);
     kv->pages = 0;
 }
 
 uint8_t *osl_kv_block(const osl_kv *kv, int32_t page, int32_t layer, int32_t head) {
-    return kv->data + kv->page_bytes * (size_t)page +
+    return kv->room.data + kv->page_bytes * (size_t)page +
            kv->block_bytes * ((size_t)layer * (size_t)kv->heads + (size_t)head);
 }
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "linear.h"
+#include "room.h"
 
 enum { OSL_PAGE = 64 };
 
@@ -26,8 +27,7 @@ typedef struct {
     int32_t layers, heads, dim;
     int32_t pages;
     size_t block_bytes, page_bytes;
-    uint8_t *data;
-    void *memory; // what to free
+    osl_room room;
 } osl_kv;
 
 // Sets the sizes; there is no page yet.

@@ -2,6 +2,8 @@
 
 #include "kernels.h"
 
+enum { FEW = 8, MANY = 8 };
+
 int32_t osl_column_unit(int32_t format) {
     switch (format) {
     case OSL_INT4:
@@ -117,8 +119,13 @@ void osl_linear(osl_pool *pool, const osl_matrix *w, const float *x, int64_t ldx
     int32_t threads = osl_pool_threads(pool);
     osl_pool_run(pool, tokens, (int32_t)parts(tokens, 4 * threads), fill_work, &p);
     // Chunks small enough that no thread waits long for the last one, large enough to hide the
-    // handing out, and even, because kernels like pairs of row blocks.
+    // handing out, and even, because kernels like pairs of row blocks. With many tokens a chunk is
+    // work enough, and kernels take no more row blocks together than MANY.
     int32_t blocks = (int32_t)parts(w->rows, OSL_ROW_BLOCK);
     int32_t chunk = (int32_t)up(parts(blocks, 16 * threads), 2);
+    if (tokens > FEW) {
+        chunk = blocks / (6 * threads) / 2 * 2;
+        chunk = chunk < 2 ? 2 : chunk > MANY ? MANY : chunk;
+    }
     osl_pool_run(pool, blocks, chunk, multiply_work, &p);
 }

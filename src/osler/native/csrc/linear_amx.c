@@ -1,5 +1,8 @@
 // AMX: tiles of 16 tokens x 64 bytes of activations as they lie, times tiles of 64 bytes x 16 rows
 // of weights as they lie (a line of packed weights is a row of a tile), two by two.
+//
+// Many tokens' activations do not stay in the L2 cache, and what lies behind it is slow. So OSL_GROUP
+// row blocks take turns with each part of the tokens, which comes from afar once for all of them.
 #define OSL_WITH_AMX
 #include "linear_avx512.h"
 
@@ -8,7 +11,8 @@
 enum {
     TILE = 16,         // tokens in a tile
     TILE_BYTES = 1024, // of weights: 16 lines
-    WIDE_TOKENS = 512  // tokens that share one widening of int4; their sums are on the stack (64 KiB)
+    GROUP_PAIRS = OSL_GROUP / 2,
+    WIDE_TOKENS = 512 // tokens that share one widening of int4; their sums are on the stack (256 KiB)
 };
 
 // What tile instructions read and write is invisible to the compiler; all that `p` points to is
@@ -33,8 +37,8 @@ static void configure(int32_t tokens) {
 
 typedef int32_t counts[2 * TILE][OSL_PAIR];
 
-// Where the weights of the next pair of row blocks are, and how many of their lines each step of
-// this pair fetches into the L2 cache.
+// Where the weights are that are multiplied one group of row blocks later, and how many of their
+// lines each step fetches into the L2 cache.
 typedef struct {
     const uint8_t *p;
     int32_t lines;
@@ -45,7 +49,7 @@ OSL_INLINE void fetch_some(fetch f, int32_t step) {
         _mm_prefetch((const char *)f.p + (int64_t)i * 64, _MM_HINT_T1);
 }
 
-// The next pair's lines are spread over all parts of the tokens.
+// The lines are spread over all parts of the tokens.
 OSL_INLINE fetch fetch_next(const uint8_t *next, int64_t bytes, int32_t part, int32_t parts) {
     const int32_t lines = 2 * TILE_BYTES / 64, each = (lines + parts - 1) / parts;
     return (fetch){next + 2 * bytes / lines * each * part, each};
@@ -171,6 +175,16 @@ OSL_INLINE void add_group(const uint8_t *w0, const uint8_t *w1, const osl_acts *
     }
 }
 
+// The weights of a pair of row blocks among those of a group; a last one alone is its own second.
+typedef struct {
+    const uint8_t *w[2];
+} pair;
+
+OSL_INLINE pair take_pair(const uint8_t *data, int64_t bytes, int32_t number, int32_t blocks) {
+    const uint8_t *first = data + 2 * number * bytes;
+    return (pair){{first, 2 * number + 1 < blocks ? first + bytes : first}};
+}
+
 static void amx_int8(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
                      int32_t last) {
     if (a->tokens <= OSL_FEW) {
@@ -178,26 +192,28 @@ static void amx_int8(const osl_matrix *w, const osl_acts *a, const osl_out *out,
         return;
     }
     const int32_t groups = osl_groups(a), group = osl_group_cols(a), m = osl_part(a->tokens, TILE);
-    const int32_t cols = osl_padded(a->cols, 64);
+    const int32_t cols = osl_padded(a->cols, 64), parts = osl_parts(a->tokens, 2 * m);
     const int64_t bytes = (int64_t)cols * OSL_ROW_BLOCK;
-    const int32_t parts = osl_parts(a->tokens, 2 * m);
+    _Alignas(64) osl_tile tile[GROUP_PAIRS][2 * TILE];
     configure(m);
-    for (int32_t block = first; block < last; block += 2) {
-        const int32_t blocks = last - block < 2 ? 1 : 2;
+    for (int32_t block = first; block < last; block += OSL_GROUP) {
+        const int32_t blocks = last - block < OSL_GROUP ? last - block : OSL_GROUP;
         const uint8_t *data = w->data + block * bytes;
-        const int64_t second = (blocks - 1) * bytes;
         for (int32_t start = 0; start < a->tokens; start += 2 * m) {
             const part p = take(start, a->tokens, m);
-            _Alignas(64) osl_tile tile[2 * TILE];
-            memset(tile, 0, sizeof *tile * (size_t)p.n);
-            for (int32_t g = 0; g < groups; g++) {
-                const int32_t c = g * group, end = g + 1 < groups ? c + group : cols;
-                fetch next = fetch_next(data + 2 * bytes, bytes, start / (2 * m), parts);
-                next.p += c / 64 * next.lines * 64;
-                add_group(data + 16 * (int64_t)c, data + second + 16 * (int64_t)c, a, p, m, end - c,
-                          g, tile, next);
+            for (int32_t i = 0; i < osl_parts(blocks, 2); i++) {
+                const pair at = take_pair(data, bytes, i, blocks);
+                memset(tile[i], 0, sizeof *tile[i] * (size_t)p.n);
+                for (int32_t g = 0; g < groups; g++) {
+                    const int32_t c = g * group, end = g + 1 < groups ? c + group : cols;
+                    const int64_t from = OSL_ROW_BLOCK * (int64_t)c;
+                    fetch next = fetch_next(at.w[0] + OSL_GROUP * bytes, bytes, start / (2 * m),
+                                            parts);
+                    next.p += c / 64 * next.lines * 64;
+                    add_group(at.w[0] + from, at.w[1] + from, a, p, m, end - c, g, tile[i], next);
+                }
             }
-            osl_emit_avx512(w, out, block, blocks, start, p.n, tile);
+            osl_emit_avx512(w, out, block, blocks, start, p.n, tile[0], 2 * TILE);
         }
     }
     _tile_release();
@@ -212,26 +228,34 @@ static void amx_int4(const osl_matrix *w, const osl_acts *a, const osl_out *out,
     const int32_t chunks = osl_groups(a), m = osl_part(a->tokens, TILE);
     const int32_t share = WIDE_TOKENS / (2 * m) * (2 * m);
     const size_t bytes = (size_t)chunks * OSL_INT4_BYTES;
-    _Alignas(64) uint8_t wide[2][OSL_INT4_COLS * OSL_ROW_BLOCK];
-    _Alignas(64) osl_tile tile[WIDE_TOKENS];
+    _Alignas(64) uint8_t wide[OSL_GROUP][OSL_INT4_COLS * OSL_ROW_BLOCK];
+    _Alignas(64) osl_tile tile[GROUP_PAIRS][WIDE_TOKENS];
     configure(m);
-    for (int32_t block = first; block < last; block += 2) {
-        const int32_t blocks = last - block < 2 ? 1 : 2;
+    for (int32_t block = first; block < last; block += OSL_GROUP) {
+        const int32_t blocks = last - block < OSL_GROUP ? last - block : OSL_GROUP;
+        const int32_t pairs = osl_parts(blocks, 2);
         const uint8_t *data = w->data + block * bytes;
         for (int32_t from = 0; from < a->tokens; from += share) {
             const int32_t until = a->tokens - from < share ? a->tokens : from + share;
-            memset(tile, 0, sizeof *tile * (size_t)(until - from));
+            for (int32_t i = 0; i < pairs; i++)
+                memset(tile[i], 0, sizeof *tile[i] * (size_t)(until - from));
             for (int32_t c = 0; c < chunks; c++) {
-                // Two streams; at the end of its block each goes on in the next pair of blocks.
+                // Each block's next unit; at its end, the first unit of the block a group later.
                 const size_t at = (size_t)c * OSL_INT4_BYTES;
-                const size_t ahead = at + OSL_AHEAD < bytes ? OSL_AHEAD : OSL_AHEAD + bytes;
+                const size_t ahead =
+                    OSL_INT4_BYTES + (c + 1 < chunks ? 0 : bytes * (OSL_GROUP - 1));
                 for (int32_t b = 0; b < blocks; b++)
                     osl_widen(data + b * bytes + at, ahead, (int8_t *)wide[b]);
-                for (int32_t start = from; start < until; start += 2 * m)
-                    add_group(wide[0], wide[blocks - 1], a, take(start, until, m), m,
-                              OSL_INT4_COLS, c, tile + (start - from), (fetch){NULL, 0});
+                for (int32_t start = from; start < until; start += 2 * m) {
+                    const part p = take(start, until, m);
+                    for (int32_t i = 0; i < pairs; i++) {
+                        const pair now = take_pair(wide[0], sizeof *wide, i, blocks);
+                        add_group(now.w[0], now.w[1], a, p, m, OSL_INT4_COLS, c,
+                                  tile[i] + (start - from), (fetch){NULL, 0});
+                    }
+                }
             }
-            osl_emit_avx512(w, out, block, blocks, from, until - from, tile);
+            osl_emit_avx512(w, out, block, blocks, from, until - from, tile[0], WIDE_TOKENS);
         }
     }
     _tile_release();
@@ -246,26 +270,30 @@ static void amx_bf16(const osl_matrix *w, const osl_acts *a, const osl_out *out,
     const int32_t m = osl_part(a->tokens, TILE), steps = osl_padded(a->cols, 32) / 32;
     const int64_t bytes = (int64_t)steps * TILE_BYTES, stride = a->stride * 2;
     const int32_t parts = osl_parts(a->tokens, 2 * m);
+    _Alignas(64) osl_tile tile[GROUP_PAIRS][2 * TILE];
     configure(m);
-    for (int32_t block = first; block < last; block += 2) {
-        const int32_t blocks = last - block < 2 ? 1 : 2;
-        const uint8_t *w0 = w->data + block * bytes, *w1 = w0 + (blocks - 1) * bytes;
+    for (int32_t block = first; block < last; block += OSL_GROUP) {
+        const int32_t blocks = last - block < OSL_GROUP ? last - block : OSL_GROUP;
+        const uint8_t *data = w->data + block * bytes;
         for (int32_t start = 0; start < a->tokens; start += 2 * m) {
             const part p = take(start, a->tokens, m);
             const uint8_t *x = (const uint8_t *)a->values + p.token * stride;
-            const fetch next = fetch_next(w0 + 2 * bytes, bytes, start / (2 * m), parts);
-            _Alignas(64) osl_tile tile[2 * TILE];
-            if (p.second) {
-                multiply_bf16(w0, w1, x, x + p.second * stride, stride, steps, next);
-                store(tile, p.second);
-            } else {
-                multiply_bf16_one(w0, w1, x, stride, steps, next);
-                store(tile, m);
-                for (int32_t t = 0; t < m; t++)
-                    for (int b = 0; b < OSL_PAIR; b++)
-                        tile[t][b] += tile[m + t][b];
+            for (int32_t i = 0; i < osl_parts(blocks, 2); i++) {
+                const pair at = take_pair(data, bytes, i, blocks);
+                const fetch next =
+                    fetch_next(at.w[0] + OSL_GROUP * bytes, bytes, start / (2 * m), parts);
+                if (p.second) {
+                    multiply_bf16(at.w[0], at.w[1], x, x + p.second * stride, stride, steps, next);
+                    store(tile[i], p.second);
+                } else {
+                    multiply_bf16_one(at.w[0], at.w[1], x, stride, steps, next);
+                    store(tile[i], m);
+                    for (int32_t t = 0; t < m; t++)
+                        for (int b = 0; b < OSL_PAIR; b++)
+                            tile[i][t][b] += tile[i][m + t][b];
+                }
             }
-            osl_emit_avx512(w, out, block, blocks, start, p.n, tile + p.done);
+            osl_emit_avx512(w, out, block, blocks, start, p.n, tile[0] + p.done, 2 * TILE);
         }
     }
     _tile_release();

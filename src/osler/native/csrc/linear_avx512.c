@@ -5,6 +5,8 @@
 
 #ifdef OSL_X86
 
+enum { AHEAD_TOKENS = 12 }; // whose lines are fetched before they are written
+
 static __mmask16 first_lanes(int32_t n) {
     return n >= 16 ? 0xffff : (__mmask16)((1u << (n > 0 ? n : 0)) - 1);
 }
@@ -72,9 +74,10 @@ void osl_fill_avx512(osl_acts *acts, const float *x, int64_t ldx, int32_t first,
             fill_int8(acts, x, ldx, t);
 }
 
-// 2^x by a polynomial on [-0.5, 0.5]; relative error below 2e-7.
+// 2^x by a polynomial on [-0.5, 0.5]; relative error below 2e-7. Beyond 100 it stays what it is there:
+// enough for gelu16(), and no denormals, which are slow.
 static inline __m512 exp2_16(__m512 x) {
-    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-130)), _mm512_set1_ps(130));
+    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-100)), _mm512_set1_ps(100));
     __m512 n = _mm512_roundscale_ps(x, 8), f = _mm512_sub_ps(x, n);
     __m512 p = _mm512_set1_ps(1.535336188e-4f);
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.339887440e-3f));
@@ -91,38 +94,54 @@ static inline __m512 gelu16(__m512 x) {
     const float k = -2.f * 0.7978845608f * 1.4426950409f;
     __m512 cubic = _mm512_mul_ps(x, _mm512_set1_ps(k * 0.044715f));
     __m512 u = _mm512_mul_ps(x, _mm512_fmadd_ps(cubic, x, _mm512_set1_ps(k)));
+    // Below -32 it is as good as 0, and must be: exp2_16() stops growing. A NaN stays one.
+    x = _mm512_max_ps(_mm512_set1_ps(-32), x);
     return _mm512_div_ps(x, _mm512_add_ps(exp2_16(u), _mm512_set1_ps(1.f)));
 }
 
+typedef struct {
+    __m512 scale, bias;
+} row_block;
+
+// Products of one token with one row block, scaled.
+static inline __m512 finished(const float *tile, const row_block *b) {
+    return _mm512_fmadd_ps(_mm512_loadu_ps(tile), b->scale, b->bias);
+}
+
 void osl_emit_avx512(const osl_matrix *w, const osl_out *out, int32_t block, int32_t blocks,
-                     int32_t token, int32_t n, osl_tile *tile) {
+                     int32_t token, int32_t n, osl_tile *tile, int64_t next) {
     const int scaled = w->format == OSL_INT8 || w->format == OSL_INT4;
     const int paired = out->kind == OSL_GEGLU;
     const int32_t row = block * OSL_ROW_BLOCK, column = paired ? row / 2 : row;
     const int32_t columns = (paired ? w->rows / 2 : w->rows) - column;
-    __m512 scale[2], bias[2];
+    const int32_t lines = paired ? blocks / 2 : blocks;
+    row_block of[OSL_GROUP];
     for (int32_t b = 0; b < blocks; b++) {
         const int32_t r = row + b * OSL_ROW_BLOCK;
-        scale[b] = scaled ? _mm512_loadu_ps(w->row_scale + r) : _mm512_set1_ps(1.f);
-        bias[b] = out->bias ? _mm512_maskz_loadu_ps(first_lanes(w->rows - r), out->bias + r)
-                            : _mm512_setzero_ps();
+        of[b].scale = scaled ? _mm512_loadu_ps(w->row_scale + r) : _mm512_set1_ps(1.f);
+        of[b].bias = out->bias ? _mm512_maskz_loadu_ps(first_lanes(w->rows - r), out->bias + r)
+                               : _mm512_setzero_ps();
     }
     for (int32_t t = 0; t < n; t++) {
         float *y = out->y + (token + t) * out->ldy + column;
-        __m512 v[2];
-        for (int32_t b = 0; b < blocks; b++)
-            v[b] = _mm512_fmadd_ps(_mm512_loadu_ps(tile[t] + b * OSL_ROW_BLOCK), scale[b], bias[b]);
-        if (paired) {
-            _mm512_mask_storeu_ps(y, first_lanes(columns), _mm512_mul_ps(gelu16(v[0]), v[1]));
-            continue;
-        }
-        for (int32_t b = 0; b < blocks; b++, y += OSL_ROW_BLOCK) {
-            const __mmask16 lanes = first_lanes(columns - b * OSL_ROW_BLOCK);
+        for (int32_t i = 0; i < lines; i++) {
+            float *to = y + i * OSL_ROW_BLOCK;
+            // Tokens are far apart, and the processor does not see the next one coming.
+            _mm_prefetch((const char *)(to + AHEAD_TOKENS * out->ldy), _MM_HINT_T0);
+            const __mmask16 lanes = first_lanes(columns - i * OSL_ROW_BLOCK);
+            if (paired) {
+                const float *from = tile[i * next + t];
+                __m512 gate = finished(from, &of[2 * i]);
+                __m512 up = finished(from + OSL_ROW_BLOCK, &of[2 * i + 1]);
+                _mm512_mask_storeu_ps(to, lanes, _mm512_mul_ps(gelu16(gate), up));
+                continue;
+            }
+            __m512 v = finished(tile[i / 2 * next + t] + i % 2 * OSL_ROW_BLOCK, &of[i]);
             if (out->kind == OSL_ADD)
-                v[b] = _mm512_add_ps(v[b], _mm512_maskz_loadu_ps(lanes, y));
+                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(lanes, to));
             else if (out->kind == OSL_GELU)
-                v[b] = gelu16(v[b]);
-            _mm512_mask_storeu_ps(y, lanes, v[b]);
+                v = gelu16(v);
+            _mm512_mask_storeu_ps(to, lanes, v);
         }
     }
 }

@@ -36,6 +36,7 @@
 
 enum {
     OSL_PAIR = 2 * OSL_ROW_BLOCK, // rows that are finished together: OSL_GEGLU wants pairs of blocks
+    OSL_GROUP = 8,                // row blocks that are written together where there are many tokens
     OSL_AHEAD = 4096,             // bytes to prefetch ahead; with less, one core gets less bandwidth
     OSL_FEW = 8,                  // tokens at most in one pass of the kernels for few tokens
     OSL_INT4_COLS = 256,          // one unit of OSL_INT4: columns, bytes of nibbles, bytes in all
@@ -98,10 +99,11 @@ OSL_INLINE void osl_multipliers(const uint8_t *packed, uint8_t *bytes) {
     _mm512_storeu_si512(bytes + 64, _mm512_permutex2var_epi64(even, second, odd));
 }
 
-// Writes tokens [token, token + n) of row blocks [block, block + blocks), blocks 1 or 2: row scale,
-// bias, and what `out` asks for.
+// Writes tokens [token, token + n) of row blocks [block, block + blocks), at most OSL_GROUP: row
+// scale, bias, and what `out` asks for. `next` is how many tiles each pair of blocks lies behind
+// the one before.
 void osl_emit_avx512(const osl_matrix *w, const osl_out *out, int32_t block, int32_t blocks,
-                     int32_t token, int32_t n, osl_tile *tile);
+                     int32_t token, int32_t n, osl_tile *tile, int64_t next);
 
 void osl_fill_avx512(osl_acts *acts, const float *x, int64_t ldx, int32_t first, int32_t last);
 

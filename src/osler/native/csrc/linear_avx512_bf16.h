@@ -108,7 +108,7 @@ void OSL_MULTIPLY_BF16(const osl_matrix *w, const osl_acts *a, const osl_out *ou
             else
                 for (int32_t b = 0; b < blocks; b++)
                     few[part](p + b * values, x, a->stride, cols, tile[0] + b * OSL_ROW_BLOCK);
-            osl_emit_avx512(w, out, block, blocks, start, part - done, tile + done);
+            osl_emit_avx512(w, out, block, blocks, start, part - done, tile + done, 0);
         }
     }
 }

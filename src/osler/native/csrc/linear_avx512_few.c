@@ -223,7 +223,7 @@ void osl_few_avx512(const osl_matrix *w, const osl_acts *a, const osl_out *out, 
             for (int32_t b = 0; b < blocks; b++)
                 kernels[w->format][n](a, w->data + (block + b) * bytes, token,
                                       tile[0] + b * OSL_ROW_BLOCK);
-            osl_emit_avx512(w, out, block, blocks, token, n, tile);
+            osl_emit_avx512(w, out, block, blocks, token, n, tile, 0);
         }
     }
 }

@@ -103,7 +103,7 @@ void osl_int8_avx512(const osl_matrix *w, const osl_acts *a, const osl_out *out,
                                  end - c, a->scale + (int64_t)token * groups + g,
                                  a->sum + (int64_t)token * groups + g, 1, groups, tile, done);
             }
-            osl_emit_avx512(w, out, block, blocks, start, part - done, tile + done);
+            osl_emit_avx512(w, out, block, blocks, start, part - done, tile + done, 0);
         }
     }
 }
@@ -139,7 +139,7 @@ void osl_int4_avx512(const osl_matrix *w, const osl_acts *a, const osl_out *out,
                                      start - t);
                 }
             }
-            osl_emit_avx512(w, out, block, blocks, from, tokens, tile);
+            osl_emit_avx512(w, out, block, blocks, from, tokens, tile, 0);
         }
     }
 }
