@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydicom import uid
 
 import osler
 from osler.cli import main
@@ -20,6 +22,10 @@ def study(tmp_path: Path) -> Path:
     folder.mkdir()
     film = np.zeros((40, 40), np.uint16)
     film[8:32, 8:32] = 900
+    radiograph: dict[str, Any] = {
+        "Modality": "DX",
+        "SOPClassUID": uid.DigitalXRayImageStorageForPresentation,
+    }
     objects = [
         *make_series(
             slices(12, side_px=64, spacing_mm=20), BodyPartExamined="CHEST", ContrastBolusAgent="x"
@@ -32,8 +38,8 @@ def study(tmp_path: Path) -> Path:
             SeriesNumber=2,
             uid_root="2.25.8",
         ),
-        make_dicom(film, Modality="DX", ImageLaterality="L", SOPInstanceUID="2.25.9"),
-        make_dicom(film.max() - film, Modality="DX", SOPInstanceUID="2.25.10"),
+        make_dicom(film, ImageLaterality="L", SOPInstanceUID="2.25.9", **radiograph),
+        make_dicom(film.max() - film, SOPInstanceUID="2.25.10", **radiograph),
     ]
     for number, data in enumerate(objects):
         (folder / f"{number:02}.dcm").write_bytes(data)

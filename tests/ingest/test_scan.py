@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK
 from pydicom import Dataset, dcmwrite, uid
 from pydicom.dataset import FileMetaDataset
 
@@ -220,6 +222,47 @@ def test_a_clip_keeps_its_frames_in_time(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values_of(series), np.stack(frames))
     with pytest.raises(UnsupportedError, match="multi-frame with 5 frames"):
         read_image(path)
+
+
+def test_a_tomogram_of_nuclear_medicine_is_a_volume(tmp_path: Path) -> None:
+    cut = slices(5, spacing_mm=4)
+    detector = Dataset()
+    detector.ImagePositionPatient = list(cut[0].position_mm)
+    detector.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    tags: dict[str, Any] = {"Modality": "NM", "DetectorInformationSequence": [detector]}
+    path = tmp_path / "nm.dcm"
+    image_type = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+    stored = [one.hu for one in cut]
+    path.write_bytes(make_frames(stored, ImageType=image_type, SpacingBetweenSlices=4, **tags))
+    series = only_series(path)
+    assert (series.kind, series.plane, series.spacing_mm) == ("volume", "axial", 4)
+    np.testing.assert_array_equal(values_of(series), np.stack(stored[::-1]))
+    path.write_bytes(make_frames(stored, ImageType=["ORIGINAL", "PRIMARY", "WHOLE BODY"], **tags))
+    assert only_series(path).kind == "clip"
+
+
+def test_simpleitk_finds_the_same_order_and_the_same_places(tmp_path: Path) -> None:
+    cut = slices(9, orientation=OBLIQUE)
+    folder = write_all(tmp_path / "study", make_series(cut, orientation=OBLIQUE))
+    series = only_series(folder)
+    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+    ours = [str(frame.part.path) for frame in series.frames]
+    assert list(names) in (ours, ours[::-1])
+    judge = SimpleITK.ReadImage(names)
+    for frame, values in zip(series.frames, values_of(series), strict=True):
+        corner = judge.TransformPhysicalPointToIndex(pose_of(frame).position_mm)
+        assert corner[:2] == (0, 0)
+        judged = SimpleITK.GetArrayFromImage(judge)[corner[2]]
+        np.testing.assert_array_equal(values, judged)
+
+
+def test_a_real_clip_in_ybr(tmp_path: Path) -> None:
+    path = Path(pydicom.__file__).parent / "data" / "test_files" / "examples_ybr_color.dcm"
+    series = only_series(path)
+    expected = pydicom.dcmread(path).pixel_array
+    images = read_frames([series.frames[number] for number in (29, 0, 7)])
+    for image, number in zip(images, (29, 0, 7), strict=True):
+        np.testing.assert_array_equal(image.values, expected[number])
 
 
 def test_a_zip_and_a_folder_are_the_same(tmp_path: Path) -> None:

@@ -12,11 +12,21 @@ import pytest
 
 from osler.errors import DicomError, UnreadableFileError, UnsupportedError
 from osler.ingest import read_image_bytes
+from osler.ingest.facts import FileFacts
 from osler.ingest.image import Image, Voi
 from osler.ingest.limits import MAX_WORKER_BYTES
-from osler.ingest.wire import receive, receive_image, send, send_error, send_image
+from osler.ingest.wire import (
+    receive,
+    receive_image,
+    receive_record,
+    send,
+    send_error,
+    send_image,
+    send_record,
+)
 from osler.ingest.worker_pool import WorkerPool, decoding_workers
 from osler.testing.dicom import make_dicom
+from osler.testing.series import make_frames
 
 GREY = np.arange(12, dtype=np.uint16).reshape(3, 4)
 GOOD = make_dicom(GREY)
@@ -100,6 +110,25 @@ def test_what_a_codec_prints_does_not_reach_the_reply(
 ) -> None:
     np.testing.assert_array_equal(pool.decode(GOOD + b"chatty", "a.dcm").values, GREY)
     assert capfd.readouterr() == ("", "")
+
+
+def test_frames_before_a_wrong_one_are_not_left_in_the_pipe(pool: WorkerPool) -> None:
+    data = make_frames([GREY, GREY + 1, GREY + 2])
+    header = {"task": "frames", "source": "a.dcm", "frames": [2, 0, 9]}
+    with pytest.raises(DicomError, match=r"^a\.dcm: there is no frame 10$"):
+        pool.ask(header, data, receive_image, replies=3)
+    images = pool.ask({**header, "frames": [2, 0]}, data, receive_image, replies=2)
+    for image, number in zip(images, (2, 0), strict=True):
+        np.testing.assert_array_equal(image.values, GREY + number)
+    assert pool.ask({**header, "frames": []}, data, receive_image, replies=0) == []
+    assert pool.decode(GOOD, "b.dcm").source == "b.dcm"
+
+
+def test_a_worker_that_answers_out_of_turn_is_ended(pool: WorkerPool) -> None:
+    pool.decode(GOOD, "a.dcm")
+    with pytest.raises(DicomError, match=r"^a\.dcm: decoding was stopped"):
+        pool.ask({"task": "describe", "source": "a.dcm", "whole": True}, GOOD, receive_image)
+    assert pool.decode(GOOD, "b.dcm").source == "b.dcm"
 
 
 def test_an_error_of_the_files_keeps_its_worker(pool: WorkerPool) -> None:
@@ -256,6 +285,31 @@ def test_a_worker_that_was_taken_over_cannot_send_just_anything(header: object) 
     with pytest.raises(EOFError):
         receive(reader)
     os.close(reader)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"{}",
+        b"null",
+        b'{"kind": "executable"}',
+        b'{"kind": "dicom", "rows": "3"}',
+        b'{"kind": "dicom", "frames": [{"pose": {"position_mm": [1, 2]}}]}',
+        b"\xff",
+    ],
+)
+def test_a_record_of_another_kind_is_refused(payload: bytes) -> None:
+    reader, writer = os.pipe()
+    send(writer, {"record": True}, payload)
+    with pytest.raises(ValueError, match=r"FileFacts|kind|JSON"):
+        receive_record(reader, FileFacts)
+    send_record(writer, FileFacts(kind="dicom", rows=3))
+    assert receive_record(reader, FileFacts) == FileFacts(kind="dicom", rows=3)
+    send_error(writer, UnsupportedError("a.dcm: too many frames"))
+    with pytest.raises(UnsupportedError, match="too many"):
+        receive_record(reader, FileFacts)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_nobody_reads() -> None:

@@ -117,6 +117,21 @@ def test_volumes_share_the_slices_and_scouts_are_left_out(tmp_path):
     ]
 
 
+def test_what_a_short_volume_leaves_goes_to_the_long(tmp_path):
+    studies = volumes(tmp_path)
+    for most, expected in ((17, [9, 8]), (10, [5, 5]), (1, [1, 1]), (85, [10, 8])):
+        assert [len(one.shown.frames) for one in exhibits(studies, most)] == expected
+
+
+def test_a_screen_beside_a_volume_is_left_out(tmp_path):
+    (study,) = volumes(tmp_path)
+    screens = studies_of(tmp_path, film("5", "", ""))
+    assert screens[0].series[0].file.is_capture
+    chosen = exhibits([study, *screens])
+    assert [exhibit.shown.series.kind for exhibit in chosen] == ["volume", "volume"]
+    assert len(exhibits(screens)) == 1
+
+
 def test_a_volume_alone_needs_no_heading(tmp_path):
     (study,) = volumes(tmp_path)
     alone = Study(series=study.series[:1])

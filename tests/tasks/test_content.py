@@ -9,6 +9,7 @@ from PIL import Image as Picture
 
 import osler
 from osler.errors import PromptError, UnreadableFileError
+from osler.tasks import content
 from osler.tasks.content import question_messages, read_content
 from osler.tasks.show import seen_squares
 from osler.testing.dicom import make_dicom
@@ -25,9 +26,9 @@ def volume(tmp_path: Path) -> Path:
 
 
 def test_a_volume_has_a_label_after_each_slice_and_the_question_behind(volume: Path) -> None:
-    content = read_content([volume], max_slices=3)
-    assert content.notes == ["CT, axial: 3 of 8 are seen"]
-    (message,) = question_messages("What is shown?", content.items)
+    found = read_content([volume], max_slices=3)
+    assert found.notes == ["CT, axial: 3 of 8 are seen"]
+    (message,) = question_messages("What is shown?", found.items)
     assert [item["type"] for item in message["content"]] == ["image", "text"] * 3
     assert [item["text"] for item in message["content"][1::2]] == [
         "SLICE 1",
@@ -72,7 +73,7 @@ def test_notes_say_what_is_odd_and_what_was_left_out(volume: Path) -> None:
     third.write_bytes(make_dicom(np.eye(4, dtype=np.uint8), PatientID="2", SOPInstanceUID="2.25.7"))
     notes = read_content([volume]).notes
     assert "left out: 1 x neither DICOM nor a PNG, JPEG, WebP or TIFF picture" in notes
-    assert "left out: 1 x scouts" in notes
+    assert "left out: 3 x scouts or screens" in notes
     assert "CT, axial: 1 slice is missing, in 1 gap" in notes
     assert "these are images of several patients" in notes
 
@@ -84,6 +85,17 @@ def test_what_is_wrong_is_an_error(volume: Path) -> None:
         read_content([volume], max_slices=0)
     with pytest.raises(UnreadableFileError, match="no such file"):
         read_content([volume / "gone.dcm"])
+
+
+def test_a_folder_of_more_images_than_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        Picture.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
+    assert len(read_content([tmp_path]).items) == 4
+    monkeypatch.setattr(content, "_MOST_IMAGES", 3)
+    with pytest.raises(PromptError, match="4 images are more than the 3"):
+        read_content([tmp_path])
 
 
 def test_what_is_seen_of_a_volume_and_of_a_clip(medgemma_folder: Path, tmp_path: Path) -> None:

@@ -26,9 +26,10 @@ class Exhibit:
 def exhibits(studies: Sequence[Study], max_slices: int = MAX_SLICES) -> list[Exhibit]:
     """Choose and order what a model sees of some studies.
 
-    Scouts are left out where there is anything else. The slices of all volumes and clips together
-    are at most `max_slices`, shared out evenly. Examinations of one patient with different dates
-    come oldest first and are called prior and current; no date is ever said.
+    Scouts are left out where there is anything else, and captures of screens where there is a
+    volume. The slices of all volumes and clips together are at most `max_slices`, shared out
+    evenly, but one of each. Examinations of one patient with different dates come oldest first and
+    are called prior and current; no date is ever said.
 
     Args:
         studies: as they were found, in the order of the paths.
@@ -40,18 +41,36 @@ def exhibits(studies: Sequence[Study], max_slices: int = MAX_SLICES) -> list[Exh
     every = [
         (said_of.get(study.moment, ""), series) for study in studies for series in study.series
     ]
-    chosen = [(said, series) for said, series in every if not series.is_localizer] or every
-    runs = sum(one.kind != "images" for _, one in chosen)
-    most = max(1, max_slices // max(1, runs))
+    has_volume = any(series.kind == "volume" for _, series in every)
+    chosen = [(said, series) for said, series in every if not _is_aside(series, has_volume)]
+    chosen = chosen or every
+    shares = _shares([series for _, series in chosen], max_slices)
     found: list[Exhibit] = []
     last = ""
-    for said, one in chosen:
+    for (said, one), most in zip(chosen, shares, strict=True):
         heading = [f"{said}:"] if said != last else []
         last = said
-        if runs and len(chosen) > 1:
+        if len(chosen) > 1 and any(series.kind != "images" for _, series in chosen):
             heading.append(f"{name_of(one)}:")
         found.append(Exhibit(" ".join(heading), shown_of(one, most)))
     return found
+
+
+def _is_aside(series: Series, has_volume: bool) -> bool:
+    is_screen = series.kind == "images" and series.file.is_capture
+    return series.is_localizer or (has_volume and is_screen)
+
+
+def _shares(all_series: Sequence[Series], max_slices: int) -> list[int]:
+    """How many frames of each series may be seen; what short ones leave goes to the long."""
+    counts = [0 if series.kind == "images" else len(series.frames) for series in all_series]
+    shares = [0] * len(counts)
+    left, runs = max_slices, sum(count > 0 for count in counts)
+    for place in sorted(range(len(counts)), key=counts.__getitem__):
+        if counts[place]:
+            shares[place] = min(counts[place], max(1, left // runs))
+            left, runs = left - shares[place], runs - 1
+    return shares
 
 
 def moments_said(studies: Sequence[Study]) -> dict[str, str]:

@@ -20,6 +20,9 @@ from osler.preprocess.study_content import (
     several_patients,
 )
 
+# 256 tokens each fill the longest context, 131,072; more need not be decoded to be refused.
+_MOST_IMAGES = 512
+
 Progress = Callable[[str, int, int], object]  # stage, done, of how many
 
 
@@ -51,7 +54,7 @@ def read_content(
 
     Raises:
         InputError: an image that cannot be read.
-        PromptError: not a list, or a `max_slices` below 1.
+        PromptError: not a list, a `max_slices` below 1, or more images than there can be room for.
     """
     if isinstance(images, str | os.PathLike):
         raise PromptError("images is a list of images: images=[path]")
@@ -70,6 +73,11 @@ def read_content(
             studies += found.studies
             notes += [f"left out: {count} x {why}" for why, count in found.left_out.items()]
         chosen = exhibits(studies, max_slices)
+        count = sum(len(exhibit.shown.frames) for exhibit in chosen)
+        if count > _MOST_IMAGES:
+            raise PromptError(
+                f"{count:,} images are more than the {_MOST_IMAGES} that any MedGemma has room for"
+            )
         notes += _notes(studies, chosen)
         items += content_of(chosen, lambda shown: _read(shown, progress))
     return Content(items, notes)
@@ -107,9 +115,9 @@ def _notes(studies: Sequence[Study], chosen: Sequence[Exhibit]) -> list[str]:
     if several_patients(studies):
         notes.append("these are images of several patients")
     seen = {id(exhibit.shown.series) for exhibit in chosen}
-    scouts = sum(id(series) not in seen for study in studies for series in study.series)
-    if scouts:
-        notes.append(f"left out: {scouts} x scouts")
+    aside = sum(id(series) not in seen for study in studies for series in study.series)
+    if aside:
+        notes.append(f"left out: {aside} x scouts or screens")
     for exhibit in chosen:
         shown, name = exhibit.shown, name_of(exhibit.shown.series)
         if len(shown.frames) < len(shown.series.frames):
