@@ -30,6 +30,7 @@ test: setup
 
 test-slow: setup
 	@tools/arm_tools.sh
+	@tools/archive_tools.sh
 	$(BIN)/python -m pytest -m slow
 
 check: setup

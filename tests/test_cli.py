@@ -14,7 +14,7 @@ from PIL import Image as Picture
 import osler
 from osler.cli import main
 
-VERBS = ["ask", "classify", "embed", "info", "look", "quantize", "record", "serve", "show", "train"]
+VERBS = "ask classify embed info listen look pull push quantize record result serve show train".split()
 OSLER = [sys.executable, "-c", "import sys; from osler.cli import main; sys.exit(main())"]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import osler
-from osler import cli_look, cli_quantize, cli_record, cli_train
+from osler import cli_archive, cli_look, cli_quantize, cli_record, cli_train
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
@@ -203,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
         "osler serve --model nano --port 8000",
     )
     add_serve_options(serve)
+
+    for verb in cli_archive.VERBS:
+        verb.add_options(_verb(verbs, verb.name, verb.run, verb.purpose, verb.example))
     return parser
 
 

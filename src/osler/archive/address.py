@@ -28,11 +28,6 @@ class WebAddress:
         """Whether it is on this machine."""
         return is_loopback(urlsplit(self.base).hostname or "")
 
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether nobody on the way can read."""
-        return self.base.startswith("https:")
-
     def __str__(self) -> str:
         return self.base
 

@@ -11,10 +11,12 @@ from osler.archive.query import Query
 from osler.archive.store import InstanceStore
 
 # Called with the number of instances that have just been done.
-Progress = Callable[[int], object]
+Step = Callable[[int], object]
+# Called with how many are done, and of how many.
+Progress = Callable[[int, int], object]
 
 
-def silent(_done: int) -> None:
+def silent(_done: int, _total: int) -> None:
     """Progress that nobody looks at."""
 
 
@@ -34,10 +36,10 @@ class Archive(Protocol):
     def instances(self, study_uid: str, query: Query) -> list[Instance]:
         """A study's instances, of the series that a query means."""
 
-    def fetch(self, wanted: Sequence[Instance], store: InstanceStore, progress: Progress) -> None:
+    def fetch(self, wanted: Sequence[Instance], store: InstanceStore, step: Step) -> None:
         """Bring instances into a store."""
 
-    def send(self, files: Sequence[InstanceFile], progress: Progress) -> list[InstanceFile]:
+    def send(self, files: Sequence[InstanceFile], step: Step) -> list[InstanceFile]:
         """Store files in the archive, and return those that it refuses.
 
         That it has a file already is no refusal.

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 from pynetdicom.status import QR_GET_SERVICE_CLASS_STATUS, QR_MOVE_SERVICE_CLASS_STATUS
 
 from osler.archive.address import ClassicAddress
-from osler.archive.archive import Progress
+from osler.archive.archive import Step
 from osler.archive.association import MOST_CONTEXTS, STORED_SYNTAXES, associated, context
 from osler.archive.instance import Instance, InstanceFile
 from osler.archive.query import Query, agrees
@@ -101,7 +101,7 @@ class ClassicArchive:
                 found.append(self._instance(of_series, image))
         return found
 
-    def fetch(self, wanted: Sequence[Instance], store: InstanceStore, progress: Progress) -> None:
+    def fetch(self, wanted: Sequence[Instance], store: InstanceStore, step: Step) -> None:
         """Bring instances into a store (C-GET, or C-MOVE)."""
         missing = {instance.sop_uid: instance for instance in wanted}
 
@@ -111,7 +111,7 @@ class ClassicArchive:
                 return None
             placed = store.place(file)
             if missing.pop(file.instance.sop_uid, None) is not None:
-                progress(1)
+                step(1)
             return placed
 
         with ExitStack() as stack:
@@ -127,16 +127,16 @@ class ClassicArchive:
                         tls=self._move.tls,
                     )
                 )
-            step = partial(self._retrieve_all, list(_batches(wanted)), missing, keep)
-            retried(step, self._settings, lambda: len(missing))
+            retrieve = partial(self._retrieve_all, list(_batches(wanted)), missing, keep)
+            retried(retrieve, self._settings, lambda: len(missing))
 
-    def send(self, files: Sequence[InstanceFile], progress: Progress) -> list[InstanceFile]:
+    def send(self, files: Sequence[InstanceFile], step: Step) -> list[InstanceFile]:
         """Store files, as they are (C-STORE), and return those that are refused."""
         refused: list[InstanceFile] = []
         for group in _groups_of_contexts(files):
             left = list(group)
-            step = partial(self._store, left, refused, progress)
-            retried(step, self._settings, left.__len__)
+            store = partial(self._store, left, refused, step)
+            retried(store, self._settings, left.__len__)
         return refused
 
     def _echo(self) -> None:
@@ -249,9 +249,7 @@ class ClassicArchive:
             raise ArchiveUnreachableError(f"{self.address}: broke off, or did not answer in time")
         return int(answer.Status)
 
-    def _store(
-        self, left: list[InstanceFile], refused: list[InstanceFile], progress: Progress
-    ) -> None:
+    def _store(self, left: list[InstanceFile], refused: list[InstanceFile], step: Step) -> None:
         """Send what is left, and take off the list what is done."""
         kinds = {(file.instance.sop_class_uid, file.transfer_syntax) for file in left}
         proposed = [context(sop_class, syntax) for sop_class, syntax in sorted(kinds)]
@@ -268,7 +266,7 @@ class ClassicArchive:
                 if status not in _STORED:
                     refused.append(file)
                 left.pop(0)
-                progress(1)
+                step(1)
 
 
 def _accepted(association: Association) -> set[tuple[str, str]]:

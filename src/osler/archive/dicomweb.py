@@ -14,7 +14,7 @@ import httpx2
 from pydicom import Dataset
 
 from osler.archive.address import WebAddress
-from osler.archive.archive import Progress
+from osler.archive.archive import Step
 from osler.archive.instance import Instance, InstanceFile, read_instance
 from osler.archive.multipart import DICOM, BrokenBodyError, FilesBody, write_only_part
 from osler.archive.query import Query, agrees
@@ -88,18 +88,18 @@ class WebArchive:
                 found += self._of_series(study_uid, str(series.SeriesInstanceUID))
         return found
 
-    def fetch(self, wanted: Sequence[Instance], store: InstanceStore, progress: Progress) -> None:
+    def fetch(self, wanted: Sequence[Instance], store: InstanceStore, step: Step) -> None:
         """Bring instances into a store, byte by byte as they are stored."""
         for instance in wanted:
             retried(partial(self._fetch_one, instance, store), self._settings)
-            progress(1)
+            step(1)
 
-    def send(self, files: Sequence[InstanceFile], progress: Progress) -> list[InstanceFile]:
+    def send(self, files: Sequence[InstanceFile], step: Step) -> list[InstanceFile]:
         """Store files, some at a time, and return those that are refused."""
         refused = []
         for batch in _batches(files):
             refused += retried(partial(self._send_batch, batch), self._settings)
-            progress(len(batch))
+            step(len(batch))
         return refused
 
     def _of_series(self, study_uid: str, series_uid: str) -> list[Instance]:
@@ -149,6 +149,8 @@ class WebArchive:
                 return [] if response.status_code == 204 else self._json(response)
 
         answer = retried(ask, self._settings)
+        if not isinstance(answer, list):
+            raise self._no_dicomweb()
         try:
             return [Dataset.from_json(one) for one in answer]
         except (ValueError, TypeError, KeyError, AttributeError):

@@ -34,7 +34,7 @@ def pull(archive: Archive, query: Query, folder: Path, *, progress: Progress = s
         archive: from where.
         query: which studies, and which of their series.
         folder: where to; made where it is not there.
-        progress: called with the number of instances that are there already, then as they come.
+        progress: called with how many of the instances are here, and of how many.
 
     Returns:
         What was done.
@@ -47,21 +47,21 @@ def pull(archive: Archive, query: Query, folder: Path, *, progress: Progress = s
     with store.opened():
         wanted = find_instances(archive, query)
         missing = [instance for instance in wanted if not store.holds(instance)]
-        kept = fetched = len(wanted) - len(missing)
-        progress(kept)
+        kept, fetched = len(wanted) - len(missing), 0
+        progress(kept, len(wanted))
 
         def count(done: int) -> None:
             nonlocal fetched
             fetched += done
-            progress(done)
+            progress(kept + fetched, len(wanted))
 
         try:
             archive.fetch(missing, store, count)
         except ArchiveError as error:
-            so_far = f"{fetched} of {len(wanted)} instances are here, the next pull goes on"
+            so_far = f"{kept + fetched} of {len(wanted)} instances are here, the next pull goes on"
             raise type(error)(f"{error}; {so_far}") from None
     studies = dict.fromkeys(instance.study_uid for instance in wanted)
-    return Pulled(folder=folder, studies=tuple(studies), fetched=fetched - kept, kept=kept)
+    return Pulled(folder=folder, studies=tuple(studies), fetched=fetched, kept=kept)
 
 
 def find_instances(archive: Archive, query: Query) -> list[Instance]:

@@ -46,13 +46,20 @@ def push(archive: Archive, files: Iterable[InstanceFile], *, progress: Progress 
     Args:
         archive: where to.
         files: of `gather`.
-        progress: called with the number of files that have just been done.
+        progress: called with how many of the files are done, and of how many.
 
     Raises:
         ArchiveError: the archive fails, or refuses some of the files; all others are then stored.
     """
     sending = list(files)
-    refused = archive.send(sending, progress)
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, len(sending))
+
+    refused = archive.send(sending, count)
     if refused:
         others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
         raise ArchiveError(f"{archive.address}: refuses {refused[0].path}{others}")
