@@ -1,6 +1,6 @@
 """Programs that the tests run as processes of their own: `python -m tests.training.ranks WHAT OUT`.
 
-`pair` is one of two ranks, `alone` a run that is to be killed.
+`pair` and `recipes` are for two ranks, `alone` is a run that is to be killed.
 """
 
 import sys
@@ -10,8 +10,11 @@ from pathlib import Path
 
 import torch
 
-from osler.training.distributed import joined_ranks
+from osler.training.distributed import Parallel, joined_ranks
 from osler.training.loop import LoopConfig, train
+from osler.training.recipes.encoder import encoder
+from osler.training.recipes.job import Job
+from osler.training.recipes.pretrain import pretrain
 from tests.training.toys import Toy
 
 CONFIG = LoopConfig(
@@ -35,6 +38,30 @@ def pair(out: Path) -> None:
         train(Toy(), replace(CONFIG, parallel="fsdp2"), out / "five", resume=True)
 
 
+def recipes(out: Path) -> None:
+    """Two real recipes on tiny models, sharded."""
+    with joined_ranks():
+        both_recipes(out, "fsdp2")
+
+
+def both_recipes(out: Path, parallel: Parallel) -> None:
+    """An encoder and a decoder, from models and data beside `out`."""
+    pack = out.parent / "pack"
+    job = Job(
+        data=pack,
+        out=out / "encoder",
+        model=str(pack / "tiny-encoder"),
+        steps=3,
+        batch_size=6,
+        learning_rate=0.1,  # of which the warm-up leaves a hundredth
+        parallel=parallel,
+        bf16=False,
+        compile=False,
+    )
+    encoder(job)
+    pretrain(replace(job, out=out / "pretrain", model=str(pack / "tiny-decoder")))
+
+
 LONG = replace(CONFIG, steps=2000, checkpoint_every=7, schedule="constant", evaluate_every=None)
 
 
@@ -46,4 +73,4 @@ def alone(out: Path) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    {"pair": pair, "alone": alone}[sys.argv[1]](Path(sys.argv[2]))
+    {"pair": pair, "recipes": recipes, "alone": alone}[sys.argv[1]](Path(sys.argv[2]))

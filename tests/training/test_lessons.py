@@ -149,6 +149,6 @@ def test_training_learns(tmp_path: Path) -> None:
     with torch.no_grad():
         before = separation()["separation"]
     task = LessonTask(WithClasses(model, 3), batches, evaluate=separation)
-    config = LoopConfig(steps=100, learning_rate=2e-3, warmup_steps=3, weight_decay=0.02, bf16=True)
+    config = LoopConfig(steps=60, learning_rate=2e-3, warmup_steps=3, weight_decay=0.02, bf16=True)
     result = train(task, config, tmp_path)
     assert result.evaluation["separation"] > before + 2

@@ -2,10 +2,8 @@
 
 import json
 import tarfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,56 +11,30 @@ import torch
 import osler
 from osler.cli import main
 from osler.errors import InputError, UnreadableFileError
-from osler.models.checkpoint import load_medgemma, load_medsiglip, save_medgemma, save_medsiglip
+from osler.models.checkpoint import load_medgemma, load_medsiglip
 from osler.models.config import medgemma_nano, medsiglip_nano
-from osler.models.medgemma import MedGemma
-from osler.models.medsiglip import MedSiglip
-from osler.testing.models import randomise
 from osler.testing.packs import (
     add_to_tar,
     one_of_each_class,
     write_image_pack,
-    write_text_pack,
 )
-from osler.testing.tokenizers import tiny_medgemma_folder, tiny_medsiglip_folder
 from osler.training.recipes import nano as nano_recipe
 from osler.training.recipes.job import Job
 from osler.training.recipes.nano import nano
 from osler.training.run_log import read_metrics
+from tests.training.small import medgemma_folder, medsiglip_folder, small_pack
 
 QUICK = ["--no-compile", "--float32", "--steps", "2"]
 
 
 @pytest.fixture
-def medsiglip_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny-encoder"
-    model = MedSiglip(tiny_medsiglip_folder(folder))
-    randomise(model)
-    save_medsiglip(model, folder)
-    return folder
+def encoder_folder(tmp_path: Path) -> Path:
+    return medsiglip_folder(tmp_path / "tiny-encoder")
 
 
 @pytest.fixture
-def medgemma_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny-decoder"
-    model = MedGemma(tiny_medgemma_folder(folder))
-    randomise(model)
-    save_medgemma(model, folder)
-    return folder
-
-
-def pack(folder: Path) -> Path:
-    """Images of every class, and the texts of the pack in a line or two."""
-    write_image_pack(folder, "train", one_of_each_class())
-    write_image_pack(folder, "val", [i for i in one_of_each_class() if i.set_name == "us_busi"])
-    visit = {"section_header": "CC", "dialogue": "Doctor: What is it?", "section_text": "A cough."}
-    rows: dict[str, Sequence[dict[str, Any]]] = {
-        "medquad": [{"question": "What is a virus ?", "answer": "It is very small. " * 20}] * 3,
-        "mts_dialog": [visit, *[{**visit, "split": "val"}] * 20],
-    }
-    for name, lines in rows.items():
-        write_text_pack(folder, name, lines)
-    return folder
+def decoder_folder(tmp_path: Path) -> Path:
+    return medgemma_folder(tmp_path / "tiny-decoder")
 
 
 def train(recipe: str, data: Path, out: Path, model: Path, *more: str) -> int:
@@ -71,7 +43,7 @@ def train(recipe: str, data: Path, out: Path, model: Path, *more: str) -> int:
 
 
 def test_an_encoder_learns_from_pairs_of_any_kind(
-    tmp_path: Path, medsiglip_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, encoder_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
     write_image_pack(data, "train", one_of_each_class())
@@ -81,9 +53,9 @@ def test_an_encoder_learns_from_pairs_of_any_kind(
             add_to_tar(tar, f"{number}.webp", item.image_bytes)
             add_to_tar(tar, f"{number}.txt", f"picture {number}".encode())
     out = tmp_path / "run"
-    assert train("encoder", data, out, medsiglip_folder, "--batch-size", "8", "--json") == 0
+    assert train("encoder", data, out, encoder_folder, "--batch-size", "8", "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == str(out / "model")
-    trained, start = load_medsiglip(out / "model"), load_medsiglip(medsiglip_folder)
+    trained, start = load_medsiglip(out / "model"), load_medsiglip(encoder_folder)
     assert not torch.equal(trained.logit_scale, start.logit_scale)
     assert osler.load_encoder(out / "model").embed_texts(["a chest X-ray"]).shape == (1, 32)
     record = json.loads((out / "run.json").read_text())
@@ -92,14 +64,14 @@ def test_an_encoder_learns_from_pairs_of_any_kind(
     assert "val_loss" in read_metrics(out)[-1]["evaluation"]
 
 
-def test_pretraining_is_text_then_images(tmp_path: Path, medgemma_folder: Path) -> None:
+def test_pretraining_is_text_then_images(tmp_path: Path, decoder_folder: Path) -> None:
     out = tmp_path / "run"
-    data = pack(tmp_path / "data")
-    assert train("pretrain", data, out, medgemma_folder, "--batch-size", "4") == 0
+    data = small_pack(tmp_path / "data")
+    assert train("pretrain", data, out, decoder_folder, "--batch-size", "4") == 0
     for phase in ("text", "images"):
         assert [line["step"] for line in read_metrics(out / phase)] == [1, 2, 2]
         assert read_metrics(out / phase)[-1]["evaluation"]["val_loss"] > 0
-    start, trained = load_medgemma(medgemma_folder), load_medgemma(out / "model")
+    start, trained = load_medgemma(decoder_folder), load_medgemma(out / "images" / "model")
     changed = {
         name
         for name, value in trained.state_dict().items()
@@ -111,28 +83,28 @@ def test_pretraining_is_text_then_images(tmp_path: Path, medgemma_folder: Path) 
 
 
 def test_a_run_is_not_begun_twice_but_goes_on(
-    tmp_path: Path, medgemma_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, decoder_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "run"
     data.mkdir()
     rows = "".join(json.dumps({"text": f"The lungs are clear {i}."}) + "\n" for i in range(40))
     (data / "notes.jsonl").write_text(rows)
     small = ["--batch-size", "2", "--learning-rate", "1e-4"]
-    assert train("pretrain", data, out, medgemma_folder, *small) == 0
-    assert train("pretrain", data, out, medgemma_folder, *small) == 1
+    assert train("pretrain", data, out, decoder_folder, *small) == 0
+    assert train("pretrain", data, out, decoder_folder, *small) == 1
     assert "holds a run already" in capsys.readouterr().err
     more = ["--resume", "--steps", "3"]
-    assert train("pretrain", data, out, medgemma_folder, *small, *more) == 0
+    assert train("pretrain", data, out, decoder_folder, *small, *more) == 0
     assert [line["step"] for line in read_metrics(out / "text") if "loss" in line] == [1, 2, 3]
 
 
 def test_a_bad_row_ends_the_run_with_its_line(
-    tmp_path: Path, medgemma_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, decoder_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "notes.jsonl"
     path.write_text('{"text": "The lungs are clear."}\n{"words": 3}\n')
-    assert train("pretrain", tmp_path / "data", tmp_path / "run", medgemma_folder) == 1
+    assert train("pretrain", tmp_path / "data", tmp_path / "run", decoder_folder) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error == f"osler: {path}: line 2: no field 'text' or 'txt'"
 
@@ -144,19 +116,17 @@ def test_a_weight_is_a_name_and_a_number(tmp_path: Path, weight: str) -> None:
     assert stop.value.code == 2
 
 
-def test_weights_of_other_sources_are_refused(tmp_path: Path, medsiglip_folder: Path) -> None:
+def test_weights_of_other_sources_are_refused(tmp_path: Path, encoder_folder: Path) -> None:
     from osler.training.recipes.encoder import encoder
 
     write_image_pack(tmp_path, "train", one_of_each_class()[:3])
-    job = Job(
-        data=tmp_path, out=tmp_path / "run", model=str(medsiglip_folder), weights={"web": 0.98}
-    )
+    job = Job(data=tmp_path, out=tmp_path / "run", model=str(encoder_folder), weights={"web": 0.98})
     with pytest.raises(InputError, match="do not match: cxr_kermany, web"):
         encoder(job)
 
 
 def test_an_image_that_cannot_be_decoded_names_its_row(
-    tmp_path: Path, medsiglip_folder: Path
+    tmp_path: Path, encoder_folder: Path
 ) -> None:
     from osler.training.recipes.encoder import encoder
 
@@ -166,13 +136,14 @@ def test_an_image_that_cannot_be_decoded_names_its_row(
     job = Job(
         data=tmp_path / "web.tar",
         out=tmp_path / "run",
-        model=str(medsiglip_folder),
+        model=str(encoder_folder),
         compile=False,
     )
     with pytest.raises(UnreadableFileError, match=r"web\.tar: 7: the image cannot be decoded"):
         encoder(job)
 
 
+@pytest.mark.slow
 def test_the_nano_goes_through_all_its_phases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +166,7 @@ def test_the_nano_goes_through_all_its_phases(
         ),
     )
     job = Job(
-        data=pack(tmp_path / "data"),
+        data=small_pack(tmp_path / "data"),
         out=tmp_path / "run",
         steps=1,
         batch_size=4,

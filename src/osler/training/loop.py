@@ -182,7 +182,8 @@ def train(
         about: more for run.json: the recipe, its settings, what its data are.
 
     Returns:
-        The run's outcome; the model is in evaluation mode.
+        The run's outcome. The model is in evaluation mode and stays laid out as it was trained
+        (sharded, compiled): another phase begins with what `recipes.job.save_result` saved.
 
     Raises:
         InputError: `out` holds a run already, and `resume` is not given.

@@ -57,17 +57,21 @@ Sources = dict[str, list[ShardFile]]
 
 
 def pretrain(job: Job) -> Path:
-    """Train on text, then on images where there are any; the model is left in `model`."""
+    """Train on text, then on images where there are any; each leaves its `model`."""
     folder = locate(job.model or "nano", "medgemma")
-    model = in_own_memory(load_medgemma(folder, dtype=torch.float32))
     tokenizer = Tokenizer.from_folder(folder)
     texts = find_shards(part(job.data, "text"))
+    model = in_own_memory(load_medgemma(folder, dtype=torch.float32))
     train_on_text(job, model, tokenizer, texts, TEXT, job.out / "text")
+    trained = job.out / "text" / "model"
+    save_result(model, trained, like=folder)
     if (job.data / "images").is_dir():
         images = find_shards(job.data / "images")
+        model = in_own_memory(load_medgemma(trained))
         train_on_images(job, model, tokenizer, images, texts, IMAGES, job.out / "images")
-    save_result(model, job.out / "model", like=folder)
-    return job.out / "model"
+        trained = job.out / "images" / "model"
+        save_result(model, trained, like=folder)
+    return trained
 
 
 def train_on_text(
