@@ -14,7 +14,10 @@ from PIL import Image as Picture
 import osler
 from osler.cli import main
 
-VERBS = "ask classify embed info listen look pull push quantize record result serve show train".split()
+VERBS = (
+    "ask classify embed finetune info listen look merge pull push quantize record result serve "
+    "show train"
+).split()
 OSLER = [sys.executable, "-c", "import sys; from osler.cli import main; sys.exit(main())"]
 
 

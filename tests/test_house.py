@@ -17,7 +17,12 @@ OSLER_COMMANDS = re.findall(r"^(?:\.venv/bin/)?osler (.+)$", README, re.MULTILIN
 
 def test_the_readme_shows_every_verb() -> None:
     shown = {command.split()[0] for command in OSLER_COMMANDS}
-    assert shown == set("ask classify embed info listen look pull push quantize record result serve show".split())
+    assert shown == set(
+        (
+            "ask classify embed finetune info listen look merge pull push quantize record result "
+            "serve show"
+        ).split()
+    )
 
 
 @pytest.mark.parametrize("command", OSLER_COMMANDS)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import osler
-from osler import cli_archive, cli_look, cli_quantize, cli_record, cli_train
+from osler import cli_archive, cli_finetune, cli_look, cli_quantize, cli_record, cli_train
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
@@ -126,10 +126,13 @@ def _parser() -> argparse.ArgumentParser:
         'osler classify a.dcm b.png --labels "normal chest X-ray,pneumonia"',
     )
     classify.add_argument("inputs", nargs="+", metavar="IMAGE", help="a picture or a DICOM file")
+    classify.add_argument("--labels", metavar="A,B", help="two or more, separated by commas")
     classify.add_argument(
-        "--labels", required=True, metavar="A,B", help="two or more, separated by commas"
+        "--head", metavar="DIR", help="a classifier that `osler finetune --method probe` made"
     )
     _model_options(classify, "a MedSigLIP")
+    # With a head, no name is the encoder that it was made on.
+    classify.set_defaults(model=None)
 
     embed = _verb(
         verbs,
@@ -173,6 +176,19 @@ def _parser() -> argparse.ArgumentParser:
 
     train = _verb(verbs, "train", cli_train.run, cli_train.PURPOSE, cli_train.EXAMPLE)
     cli_train.add_options(train)
+
+    finetune = _verb(
+        verbs, "finetune", cli_finetune.run, cli_finetune.PURPOSE, cli_finetune.EXAMPLE
+    )
+    cli_finetune.add_options(finetune)
+    merge = _verb(
+        verbs,
+        "merge",
+        cli_finetune.run_merge,
+        cli_finetune.MERGE_PURPOSE,
+        cli_finetune.MERGE_EXAMPLE,
+    )
+    cli_finetune.add_merge_options(merge)
 
     show = _verb(
         verbs,
@@ -299,12 +315,24 @@ def _environment(name: str) -> str:
 
 
 def _classify(args: argparse.Namespace) -> None:
-    labels = [label.strip() for label in args.labels.split(",") if label.strip()]
-    if len(labels) < 2:
+    labels = [label.strip() for label in (args.labels or "").split(",") if label.strip()]
+    if (args.labels is None) == (args.head is None):
+        args.usage_error("either --labels or --head is needed")
+    if args.head is None and len(labels) < 2:
         args.usage_error("--labels needs two or more, separated by commas")
-    encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
+    classify: Callable[..., list[osler.Classification]]
+    if args.head is None:
+        encoder = osler.load_encoder(args.model or "nano", device=args.device, dtype=args.dtype)
+        classify = partial(encoder.classify, labels=labels)
+    else:
+        from osler.tasks.head import load_classifier
+
+        classifier = load_classifier(
+            args.head, encoder=args.model, device=args.device, dtype=args.dtype
+        )
+        encoder, classify = classifier.encoder, classifier.classify
     with _progress(len(args.inputs)) as progress:
-        results = encoder.classify(args.inputs, labels, progress=progress)
+        results = classify(args.inputs, progress=progress)
     if args.json:
         print_json({"notice": encoder.notice, "results": [asdict(result) for result in results]})
         return

@@ -1,0 +1,122 @@
+"""A classifier on an encoder, from few labels."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image as Picture
+
+import osler
+from osler.errors import CheckpointError, UnreadableFileError
+from osler.tasks.head import HEAD_FILE, Head, HeadClassifier, load_classifier, load_head, save_head
+from osler.training.finetune.output import RECORD
+from osler.training.finetune.probe import fit, probe
+from tests.training.finetune.conftest import Table
+
+
+def test_it_tells_dark_from_bright(medsiglip_folder: Path, table: Table, tmp_path: Path) -> None:
+    unseen = table(6, name="unseen")
+    told: list[tuple[str, int, int]] = []
+    done = probe(
+        medsiglip_folder,
+        table(12),
+        tmp_path / "out",
+        validation=unseen,
+        progress=lambda *step: told.append(step),
+    )
+    assert done.labels == ("bright", "dark")
+    assert done.cross_validation_accuracy == 1
+    assert done.after == {"validation_accuracy": 1}
+    assert told[-1] == ("reading", 18, 18)
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["strength"] == done.strength
+    classifier = load_classifier(tmp_path / "out")
+    dark, bright = classifier.classify([unseen / "0.png", unseen / "1.png"])
+    assert (dark.label, bright.label) == ("dark", "bright")
+    assert dark.source == "0.png"
+    assert dark.notice == osler.load_encoder(medsiglip_folder).notice
+    assert sum(dark.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_classifier(
+    medsiglip_folder: Path, table: Table, tmp_path: Path
+) -> None:
+    data = table(8)
+    for name in ("a", "b"):
+        probe(medsiglip_folder, data, tmp_path / name, seed=3)
+    for file in ("head.safetensors", HEAD_FILE):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_the_fit_is_where_the_gradient_is_zero(strength: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = F.normalize(torch.randn(40, 6, generator=generator), dim=1)
+    classes = torch.arange(40) % 3
+    weight, bias = fit(images, classes, 3, strength)
+    # The same objective, written in the space in which the norm is taken.
+    x = images.double()
+    deviation, mean = x.std(dim=0, correction=0), x.mean(dim=0)
+    scaled = (weight.double() * deviation).requires_grad_()
+    shifted = (bias.double() + weight.double() @ mean).requires_grad_()
+    loss = F.cross_entropy((x - mean) / deviation @ scaled.T + shifted, classes)
+    loss = loss + strength / 2 * scaled.square().sum()
+    for gradient in torch.autograd.grad(loss, (scaled, shifted)):
+        assert gradient.abs().max() < 1e-5
+    assert not torch.equal(weight, torch.zeros_like(weight))
+
+
+def test_data_that_make_no_classifier(medsiglip_folder: Path, table: Table, tmp_path: Path) -> None:
+    data, out = table(3), tmp_path / "out"
+    with pytest.raises(UnreadableFileError, match=r"labels\.csv, line 3: the only image of its"):
+        probe(medsiglip_folder, data, out)
+    (data / "1.png").write_text("no picture")
+    (data / "labels.csv").write_text("image,label\n0.png,a\n1.png,a\n2.png,b\n0.png,b\n")
+    with pytest.raises(UnreadableFileError, match=r"labels\.csv, line 3: 1\.png: "):
+        probe(medsiglip_folder, data, out)
+    (data / "labels.csv").write_text("image,question,answer\n0.png,a,b\n")
+    with pytest.raises(UnreadableFileError, match="learns images with labels, not questions"):
+        probe(medsiglip_folder, data, out)
+    with pytest.raises(CheckpointError, match="not empty"):
+        probe(medsiglip_folder, data, data)
+    assert not out.exists()
+
+
+def head(**changes: object) -> Head:
+    values: dict[str, object] = {
+        "encoder": "nano",
+        "classes": ("a", "ü"),
+        "weight_CD": torch.arange(12.0).view(2, 6),
+        "bias_C": torch.ones(2),
+    }
+    return Head(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_head_comes_back_whole(tmp_path: Path) -> None:
+    save_head(head(), tmp_path)
+    again = load_head(tmp_path)
+    assert (again.encoder, again.classes) == ("nano", ("a", "ü"))
+    assert torch.equal(again.weight_CD, head().weight_CD)
+    assert torch.equal(again.bias_C, head().bias_C)
+
+
+def test_damaged_heads_are_refused(medsiglip_folder: Path, tmp_path: Path) -> None:
+    save_head(head(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"embeddings of 6 values, .* gives 32"):
+        HeadClassifier(osler.load_encoder(medsiglip_folder), load_head(tmp_path))
+    save_head(head(classes=("a",)), tmp_path)
+    with pytest.raises(CheckpointError, match="its classes do not fit"):
+        load_head(tmp_path)
+    (tmp_path / HEAD_FILE).write_text("{}")
+    with pytest.raises(CheckpointError, match="names no encoder"):
+        load_head(tmp_path)
+    (tmp_path / HEAD_FILE).unlink()
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_head(tmp_path)
+
+
+def test_pictures_may_have_any_size(medsiglip_folder: Path, table: Table, tmp_path: Path) -> None:
+    data = table(4)
+    Picture.open(data / "0.png").resize((300, 20)).save(data / "0.png")
+    assert probe(medsiglip_folder, data, tmp_path / "out").examples == 4
