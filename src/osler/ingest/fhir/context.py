@@ -27,8 +27,11 @@ def reference_key(text: str) -> str:
     >>> reference_key("https://fhir.example/r4/Condition/7/_history/2")
     'Condition/7'
     """
-    text = text.partition("/_history/")[0]
-    return text if text.startswith("urn:") else "/".join(text.rsplit("/", 2)[-2:])
+    if text.startswith("urn:"):
+        return text
+    if text.count("/") > 1:
+        text = "/".join(text.partition("/_history/")[0].rsplit("/", 2)[-2:])
+    return text
 
 
 class Context:
@@ -90,7 +93,7 @@ class Context:
     def common(self, resource: Json, found: Found, what: Concept) -> dict[str, Any]:
         """What every event has, but its dates."""
         encounter = reference(child(resource, "encounter"))
-        notes = (string(item, "text") for item in children(resource, "note"))
+        notes = [string(item, "text") for item in children(resource, "note")]
         if not what.text:
             self.problems["no name or code"] += 1
         return {

@@ -32,7 +32,7 @@ _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A resource as it lies there.
 
     Attributes:
@@ -54,7 +54,9 @@ class Found(msgspec.Struct, frozen=True):
     @property
     def source(self) -> str:
         """What an answer cites: "Observation/123"."""
-        return f"{self.type}/{self.id or self.full_url.rpartition('/')[2].rpartition(':')[2]}"
+        if self.id:
+            return f"{self.type}/{self.id}"
+        return f"{self.type}/{self.full_url.rpartition('/')[2].rpartition(':')[2]}"
 
 
 class _Envelope(msgspec.Struct):

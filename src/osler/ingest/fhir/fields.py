@@ -7,6 +7,7 @@ resource that refers to itself costs no more than another.
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from unicodedata import category
 
@@ -22,7 +23,9 @@ _WHEN = re.compile(
     r"(\d{4})(-\d\d(-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
 )
 _SPACES = re.compile(r"\s+")
+_SHORT = 100
 _NOTHING: dict[str, Any] = {}
+_NO_CONCEPT = Concept("")
 
 # How people call the terminologies whose codes are shown where there are no words.
 SYSTEM_NAMES = {
@@ -45,14 +48,24 @@ def clean(text: str, limit: int = MAX_TEXT) -> str:
     >>> clean(" Dear\\r\\n colleague\\x1b[31m ")
     'Dear colleague\N{REPLACEMENT CHARACTER}[31m'
     """
+    text = _one_line_of_short(text) if len(text) <= _SHORT else _one_line(text)
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters in all)"
+
+
+def _one_line(text: str) -> str:
     if not text.isprintable() or "  " in text:
         text = printable(_SPACES.sub(" ", text))
-    text = text.strip()
-    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters in all)"
+    return text.strip()
+
+
+# A record says the same units, codes and names again and again.
+_one_line_of_short = lru_cache(maxsize=4096)(_one_line)
 
 
 def printable(text: str) -> str:
     """Text of characters that can be seen: others are marked, or gone where they have no width."""
+    if text.isprintable():
+        return text
     return "".join(
         c if c.isprintable() else "" if category(c) == "Cf" else "\N{REPLACEMENT CHARACTER}"
         for c in text
@@ -62,7 +75,9 @@ def printable(text: str) -> str:
 def string(value: Json, key: str) -> str:
     """A string on one line; "" where there is none."""
     found = value.get(key)
-    return clean(found) if isinstance(found, str) else ""
+    if not isinstance(found, str):
+        return ""
+    return _one_line_of_short(found) if len(found) <= _SHORT else clean(found)
 
 
 def child(value: Json, key: str) -> Json:
@@ -102,7 +117,9 @@ def code_words(code: Coding) -> str:
 
 def concept(value: Json) -> Concept:
     """A CodeableConcept: its text, or the first words or code that its codings give."""
-    codings = tuple(coding(item) for item in children(value, "coding"))
+    if not value:
+        return _NO_CONCEPT
+    codings = tuple([coding(item) for item in children(value, "coding")])
     text = string(value, "text")
     if not text:
         text = next((code.display for code in codings if code.display), "")

@@ -127,8 +127,10 @@ def _text(value: Json) -> str:
 def _reference(value: Json) -> ReferenceRange | None:
     """The normal range; where there are several, that which says so, else the first."""
     ranges = children(value, "referenceRange")
-    normal = [r for r in ranges if concept(child(r, "type")).key.endswith("|normal")]
-    for found in normal or ranges[:1]:
+    if len(ranges) > 1:
+        normal = [r for r in ranges if concept(child(r, "type")).key.endswith("|normal")]
+        ranges = normal or ranges[:1]
+    for found in ranges:
         low, high = quantity(child(found, "low")), quantity(child(found, "high"))
         text = string(found, "text")
         if low or high or text:

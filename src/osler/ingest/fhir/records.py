@@ -1,7 +1,8 @@
 """The records that a timeline is made of: what FHIR says, in types, with where it says it.
 
 Names, addresses and identifiers of persons are not taken over. Every string is on one line and free
-of control characters, except the text of an `Attachment`, which keeps its lines.
+of control characters, except the text of an `Attachment`, which keeps its lines. None can refer to
+itself, so the collector of cycles need not look at them (gc=False).
 """
 
 from datetime import UTC, timedelta, timezone
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 
-class When(Struct, frozen=True):
+class When(Struct, frozen=True, gc=False):
     """A FHIR date, dateTime or instant.
 
     Attributes:
@@ -46,7 +47,7 @@ class When(Struct, frozen=True):
         return timezone(offset if self.text[-6] == "+" else -offset)
 
 
-class Coding(Struct, frozen=True):
+class Coding(Struct, frozen=True, gc=False):
     """A code of a terminology; `system` is its URI."""
 
     system: str
@@ -54,7 +55,7 @@ class Coding(Struct, frozen=True):
     display: str = ""
 
 
-class Concept(Struct, frozen=True):
+class Concept(Struct, frozen=True, gc=False):
     """What a CodeableConcept says: words, and the codes that they stand for."""
 
     text: str
@@ -68,7 +69,7 @@ class Concept(Struct, frozen=True):
         return self.text.casefold()
 
 
-class Quantity(Struct, frozen=True):
+class Quantity(Struct, frozen=True, gc=False):
     """A number as it was written, with all its digits, and its unit.
 
     Attributes:
@@ -84,7 +85,7 @@ class Quantity(Struct, frozen=True):
     comparator: str = ""
 
 
-class ReferenceRange(Struct, frozen=True):
+class ReferenceRange(Struct, frozen=True, gc=False):
     """What is normal: limits, or words, or both."""
 
     low: Quantity | None = None
@@ -92,7 +93,7 @@ class ReferenceRange(Struct, frozen=True):
     text: str = ""
 
 
-class Measurement(Struct, frozen=True):
+class Measurement(Struct, frozen=True, gc=False):
     """What was found: a quantity, or words.
 
     Attributes:
@@ -114,14 +115,14 @@ class Measurement(Struct, frozen=True):
         return self.flag not in ("", "normal", "negative", "not detected", "within range")
 
 
-class Component(Struct, frozen=True):
+class Component(Struct, frozen=True, gc=False):
     """A part of an observation, as the systolic pressure."""
 
     what: Concept
     measurement: Measurement
 
 
-class Attachment(Struct, frozen=True):
+class Attachment(Struct, frozen=True, gc=False):
     """A document's content.
 
     Attributes:
@@ -135,7 +136,7 @@ class Attachment(Struct, frozen=True):
     refused: str = ""
 
 
-class Series(Struct, frozen=True):
+class Series(Struct, frozen=True, gc=False):
     """A series of an imaging study."""
 
     series_uid: str
@@ -145,7 +146,7 @@ class Series(Struct, frozen=True):
     instances: int = 0
 
 
-class Event(Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+class Event(Struct, frozen=True, kw_only=True, gc=False, tag=True, tag_field="type"):
     """What all that is on a timeline has.
 
     Attributes:
@@ -167,7 +168,7 @@ class Event(Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
     comments: tuple[str, ...] = ()
 
 
-class Encounter(Event, frozen=True, kw_only=True):
+class Encounter(Event, frozen=True, kw_only=True, gc=False):
     """A visit or a stay."""
 
     setting: str = ""
@@ -175,7 +176,7 @@ class Encounter(Event, frozen=True, kw_only=True):
     discharge: str = ""
 
 
-class Condition(Event, frozen=True, kw_only=True):
+class Condition(Event, frozen=True, kw_only=True, gc=False):
     """A problem or diagnosis."""
 
     verification: str = ""
@@ -192,7 +193,7 @@ class Condition(Event, frozen=True, kw_only=True):
         return self.end is None
 
 
-class Medication(Event, frozen=True, kw_only=True):
+class Medication(Event, frozen=True, kw_only=True, gc=False):
     """A medicine that was asked for, reported, given or handed out; `act` says which."""
 
     act: Literal["request", "statement", "administration", "dispense"]
@@ -205,7 +206,7 @@ class Medication(Event, frozen=True, kw_only=True):
         return self.act in ("request", "statement") and self.status == "active" and not self.end
 
 
-class Allergy(Event, frozen=True, kw_only=True):
+class Allergy(Event, frozen=True, kw_only=True, gc=False):
     """An allergy or intolerance."""
 
     verification: str = ""
@@ -214,7 +215,7 @@ class Allergy(Event, frozen=True, kw_only=True):
     reactions: tuple[str, ...] = ()
 
 
-class Observation(Event, frozen=True, kw_only=True):
+class Observation(Event, frozen=True, kw_only=True, gc=False):
     """A laboratory result, a vital sign, a finding, an answer of a history."""
 
     category: str = ""
@@ -229,7 +230,7 @@ class Observation(Event, frozen=True, kw_only=True):
         )
 
 
-class Procedure(Event, frozen=True, kw_only=True):
+class Procedure(Event, frozen=True, kw_only=True, gc=False):
     """Something done to the patient."""
 
     body_sites: tuple[str, ...] = ()
@@ -237,14 +238,14 @@ class Procedure(Event, frozen=True, kw_only=True):
     outcome: str = ""
 
 
-class Immunization(Event, frozen=True, kw_only=True):
+class Immunization(Event, frozen=True, kw_only=True, gc=False):
     """A vaccine, given or not; `status` says which."""
 
     dose: str = ""
     reason_not_done: str = ""
 
 
-class Report(Event, frozen=True, kw_only=True):
+class Report(Event, frozen=True, kw_only=True, gc=False):
     """A diagnostic report; `results` and `studies` are sources of what it rests on."""
 
     category: str = ""
@@ -254,14 +255,14 @@ class Report(Event, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
 
 
-class Note(Event, frozen=True, kw_only=True):
+class Note(Event, frozen=True, kw_only=True, gc=False):
     """A clinical document."""
 
     category: str = ""
     attachments: tuple[Attachment, ...] = ()
 
 
-class ImagingStudy(Event, frozen=True, kw_only=True):
+class ImagingStudy(Event, frozen=True, kw_only=True, gc=False):
     """An imaging study; `study_uid` is its DICOM Study Instance UID (0020,000D)."""
 
     study_uid: str = ""
@@ -269,14 +270,14 @@ class ImagingStudy(Event, frozen=True, kw_only=True):
     series: tuple[Series, ...] = ()
 
 
-class Plan(Event, frozen=True, kw_only=True):
+class Plan(Event, frozen=True, kw_only=True, gc=False):
     """Something intended: a care plan, a goal, an order; the source's type says which."""
 
     activities: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
 
 
-class FamilyHistory(Event, frozen=True, kw_only=True):
+class FamilyHistory(Event, frozen=True, kw_only=True, gc=False):
     """What a relative had."""
 
     relationship: str = ""
@@ -304,7 +305,7 @@ def time_of(event: Event) -> tuple[str, float]:
     return event.start.order if event.start else ("", 0.0)
 
 
-class Patient(Struct, frozen=True, kw_only=True):
+class Patient(Struct, frozen=True, kw_only=True, gc=False):
     """Whom the record is about, without a name."""
 
     source: str
@@ -314,7 +315,7 @@ class Patient(Struct, frozen=True, kw_only=True):
     is_dead: bool = False
 
 
-class LeftOut(Struct, frozen=True):
+class LeftOut(Struct, frozen=True, gc=False):
     """Resources that are not on the timeline, and why."""
 
     type: str
@@ -322,7 +323,7 @@ class LeftOut(Struct, frozen=True):
     count: int
 
 
-class Timeline(Struct, frozen=True, kw_only=True):
+class Timeline(Struct, frozen=True, kw_only=True, gc=False):
     """One patient's record.
 
     Attributes:

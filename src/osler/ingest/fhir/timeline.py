@@ -34,6 +34,7 @@ _CONVERTERS: Mapping[str, Converter] = {
     "ImagingStudy": results.imaging_study,
 }
 # No events, but events refer to what they say.
+_ERROR = "entered-in-error"
 _PARTS = frozenset(("Medication", "Binary"))
 
 
@@ -170,8 +171,7 @@ def _keys(found: Found) -> list[str]:
 
 
 def _is_error(resource: Json) -> bool:
-    verification = first_code(resource, "verificationStatus")
-    return "entered-in-error" in (string(resource, "status"), verification)
+    return _ERROR in (resource.get("status"), first_code(resource, "verificationStatus"))
 
 
 def _patient(resource: Json, found: Found, context: Context) -> Patient:

@@ -1,0 +1,148 @@
+"""How fast files become what a model can be given.
+
+    python bench/ingest.py
+
+prints one line of JSON. FHIR: a synthetic bundle of a megabyte to its timeline, in this process and
+through the child process that files are read in, beside full validation by `fhir.resources`, which
+is what others do before they read a field. Best of several runs, as other work on the machine can
+only slow them down.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fhir.resources.R4B.bundle import Bundle
+
+from osler.ingest.fhir.documents import resources_of_bytes
+from osler.ingest.fhir.read import read_record_bytes
+from osler.ingest.fhir.records import Timeline
+from osler.ingest.fhir.timeline import choose_patient, timeline_of
+from osler.testing.fhir import (
+    PATIENT,
+    attachment,
+    bundle,
+    code_only,
+    coded,
+    lab,
+    note,
+    resource,
+)
+
+TARGET_MS, TARGET_RATIO = 100.0, 10.0
+_TESTS = (
+    ("Hemoglobin", "718-7", "g/dL"),
+    ("Sodium", "2951-2", "mmol/L"),
+    ("CRP", "1988-5", "mg/L"),
+)
+
+
+def synthetic_bundle(size_bytes: int) -> bytes:
+    """A record of visits, each with tests, a problem, a prescription and a note."""
+    resources: list[dict[str, Any]] = [PATIENT]
+    total = 0
+    for visit in _visits():
+        resources += visit
+        total += len(json.dumps(visit))
+        if total > size_bytes:
+            break
+    return bundle(*resources)
+
+
+def _visits() -> Iterator[list[dict[str, Any]]]:
+    for number in range(1 << 20):
+        day = f"{1990 + number // 360}-{number // 30 % 12 + 1:02}-{number % 28 + 1:02}"
+        moment, where = f"{day}T10:15:00-05:00", {"reference": f"Encounter/e{number}"}
+        visit = resource(
+            "Encounter",
+            f"e{number}",
+            status="finished",
+            type=[coded("Check-up", "185349003")],
+            period={"start": moment, "end": moment},
+            **{"class": {"code": "AMB"}},
+        )
+        condition = resource(
+            "Condition",
+            f"c{number}",
+            clinicalStatus=code_only("active"),
+            code=coded("Anemia", "271737000"),
+            onsetDateTime=moment,
+            encounter=where,
+        )
+        request = resource(
+            "MedicationRequest",
+            f"m{number}",
+            status="active",
+            intent="order",
+            medicationCodeableConcept=coded("Ferrous sulfate 325 mg", "310325"),
+            authoredOn=moment,
+            encounter=where,
+            dosageInstruction=[{"text": "one in the morning"}],
+        )
+        limits = {"low": {"value": 12, "unit": "g/dL"}, "high": {"value": 16, "unit": "g/dL"}}
+        labs = [
+            lab(
+                f"o{number}-{place}",
+                moment,
+                10 + number % 7 + place / 10,
+                unit,
+                name=name,
+                code=code,
+                encounter=where,
+                referenceRange=[limits],
+            )
+            for place, (name, code, unit) in enumerate(_TESTS * 3)
+        ]
+        letter = note(f"n{number}", moment, attachment("Dear colleague, " * 40))
+        yield [visit, condition, request, *labs, letter]
+
+
+def in_process(data: bytes) -> Timeline:
+    """A timeline as the child process makes it."""
+    found = resources_of_bytes(data, "bundle")
+    return timeline_of(found, choose_patient(found, None))
+
+
+def best_ms(step: Callable[[], object], runs: int) -> float:
+    """The shortest of several runs."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return min(times) * 1e3
+
+
+def measure_fhir(size_bytes: int, runs: int) -> dict[str, Any]:
+    """A bundle to its timeline, beside its validation."""
+    data = synthetic_bundle(size_bytes)
+    events = len(in_process(data).events)
+    ours = best_ms(lambda: in_process(data), runs)
+    child = best_ms(lambda: read_record_bytes(data, "bundle"), runs)
+    peer = best_ms(lambda: Bundle.model_validate_json(data), max(runs // 3, 1))
+    return {
+        "bundle_bytes": len(data),
+        "events": events,
+        "timeline_ms": round(ours, 2),
+        "through_child_ms": round(child, 2),
+        "fhir_resources_ms": round(peer, 2),
+        "times_as_fast": round(peer / child, 1),
+        "reached": child < TARGET_MS and peer >= TARGET_RATIO * child,
+    }
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--megabytes", type=float, default=1.0, help="of the FHIR bundle")
+    parser.add_argument("--runs", type=int, default=20)
+    arguments = parser.parse_args()
+    found = {"fhir": measure_fhir(int(arguments.megabytes * 1e6), arguments.runs)}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
