@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pydicom
 import pytest
 import SimpleITK
@@ -341,6 +342,14 @@ def test_a_dicomdir_leads_nowhere_else(tmp_path: Path) -> None:
         _dicomdir(folder / "DICOMDIR", [parts])
         with pytest.raises(DicomError, match="outside of its folder"):
             scan(folder / "DICOMDIR")
+
+
+def test_pictures_are_one_series_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for number in (3, 1, 2):
+        PIL.Image.new("RGB", (4, 3), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    series = only_series(tmp_path)
+    assert (series.kind, series.modality, kinds(series)) == ("images", None, [])
+    assert values_of(series)[:, 0, 0, 0].tolist() == [1, 2, 3]
 
 
 def test_nothing_to_see(tmp_path: Path) -> None:

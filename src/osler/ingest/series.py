@@ -67,12 +67,12 @@ class Study:
 def studies_of(files: Iterable[tuple[FilePart, FileFacts]]) -> list[Study]:
     """Group files by study and series, and frames by where they lie.
 
-    Studies are in the order of their dates; those without one come first. A picture is a study of
-    its own.
+    Studies are in the order of their dates; those without one come first. Pictures are one study
+    and series, and whatever does not say where it belongs is one of its own.
     """
     studies: dict[str, list[tuple[FilePart, FileFacts]]] = defaultdict(list)
     for number, (part, facts) in enumerate(files):
-        studies[facts.study or f"file {number}"].append((part, facts))
+        studies[facts.study or _own(facts, number)].append((part, facts))
     found = [
         Study(
             series=tuple(_all_series(members)),
@@ -84,10 +84,14 @@ def studies_of(files: Iterable[tuple[FilePart, FileFacts]]) -> list[Study]:
     return sorted(found, key=lambda study: study.moment)
 
 
+def _own(facts: FileFacts, number: int) -> str:
+    return "pictures" if facts.kind == "picture" else f"file {number}"
+
+
 def _all_series(files: Sequence[tuple[FilePart, FileFacts]]) -> Iterator[Series]:
     groups: dict[str, list[tuple[FilePart, FileFacts]]] = defaultdict(list)
     for number, (part, facts) in enumerate(files):
-        groups[facts.series or f"file {number}"].append((part, facts))
+        groups[facts.series or _own(facts, number)].append((part, facts))
     for members in sorted(groups.values(), key=lambda group: group[0][1].series_number):
         yield from _series(members)
 
@@ -147,8 +151,8 @@ def _volume(one: Stack, mixed: list[Finding]) -> Series:
             Finding("repeated_volumes", f"{file.volumes} volumes in the file; the first is used")
         )
     if file.modality_is_guessed:
-        units = "Hounsfield units" if file.modality == "CT" else "of unknown units"
-        findings.append(Finding("modality_guessed", f"the file does not say; values {units}"))
+        units = "taken for Hounsfield units" if file.modality == "CT" else "of unknown units"
+        findings.append(Finding("modality_guessed", f"does not say what it is; values {units}"))
     if file.modality == "PT" and file.suv_per_unit is None:
         findings.append(Finding("no_suv", "no uptake values; shown by the range of its units"))
     return _made("volume", one.frames, findings, one)

@@ -27,6 +27,8 @@ class SeriesLook:
         study: which study it is of, from 1, oldest first.
         study_is: "Prior study", "Current study", or "" where that cannot be told.
         shown: the frames, evenly taken, that a question on this series alone shows the model.
+        rows: height in pixels, of single images the largest.
+        columns: width in pixels.
         spacing_mm: between slices, None where there are none.
         pixel_spacing_mm: between rows and between columns.
         tokens: of a prompt with this series alone.
@@ -138,8 +140,8 @@ def _row(series: Series, number: int, study_is: str, one: Shown, tokens: int) ->
         laterality=file.laterality,
         frames=len(series.frames),
         shown=len(one.frames),
-        rows=file.rows,
-        columns=file.columns,
+        rows=max(frame.file.rows for frame in series.frames),
+        columns=max(frame.file.columns for frame in series.frames),
         pixel_spacing_mm=file.pixel_spacing_mm,
         spacing_mm=series.spacing_mm or None,
         slice_thickness_mm=file.slice_thickness_mm,
