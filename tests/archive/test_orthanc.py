@@ -147,5 +147,5 @@ def test_results_go_back_and_come_again(opened: Open, radiograph: Path, tmp_path
     results = write_results(answer, [radiograph], tmp_path / "results")
     push(opened("web"), gather([radiograph, tmp_path / "results"]))
     query = Query(keys={"StudyInstanceUID": results.study_uid})
-    assert pull(opened("get"), query, tmp_path / "out").fetched == 3
+    assert pull(opened("web"), query, tmp_path / "out").fetched == 3
     assert data_sets(tmp_path / "out") == data_sets(radiograph, tmp_path / "results")
