@@ -119,13 +119,36 @@ def concept(value: Json) -> Concept:
     """A CodeableConcept: its text, or the first words or code that its codings give."""
     if not value:
         return _NO_CONCEPT
+    found = value.get("coding")
+    if isinstance(found, list) and len(found) == 1 and isinstance(one := found[0], dict):
+        fields = (value.get("text"), one.get("system"), one.get("code"), one.get("display"))
+        try:
+            return _concept_of_one(*fields)
+        except TypeError:  # a list or an object in the place of a string
+            pass
     codings = tuple([coding(item) for item in children(value, "coding")])
-    text = string(value, "text")
+    return _concept(string(value, "text"), codings)
+
+
+def _concept(text: str, codings: tuple[Coding, ...]) -> Concept:
     if not text:
         text = next((code.display for code in codings if code.display), "")
     if not text:
         text = next(filter(None, map(code_words, codings)), "")
     return Concept(text, codings)
+
+
+@lru_cache(maxsize=2048, typed=True)
+def _concept_of_one(text: object, system: object, code: object, display: object) -> Concept:
+    """Most concepts have one coding, and a record has the same ones again and again."""
+    said = [clean(found) if isinstance(found, str) else "" for found in (system, code, display)]
+    return _concept(clean(text) if isinstance(text, str) else "", (Coding(*said),))
+
+
+def forget() -> None:
+    """Let go of the strings of a record that has been read."""
+    _concept_of_one.cache_clear()
+    _one_line_of_short.cache_clear()
 
 
 def words(value: Json, key: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from osler.errors import RecordError
 from osler.ingest.fhir.documents import Documents, Found, resources_of_bytes
+from osler.ingest.fhir.fields import forget
 from osler.ingest.fhir.limits import RECORD_TIMEOUT_S
 from osler.ingest.fhir.records import Timeline
 from osler.ingest.fhir.timeline import choose_patient, patients_of, timeline_of
@@ -79,4 +80,6 @@ def answer(header: Mapping[str, Any], data: bytes) -> bytes:
         timeline = timeline_of(found, choose_patient(found, header["patient"]))
     except RecordError as error:
         raise RecordError(f"{source}: {error}") from None
+    finally:
+        forget()
     return msgspec.msgpack.encode(timeline)
