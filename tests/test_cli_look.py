@@ -92,6 +92,18 @@ def test_the_sheet(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert is_colour[: len(seen) // 4].any()
 
 
+def test_what_cannot_be_decoded_does_not_keep_the_rest_from_being_seen(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("03.dcm", "18.dcm"):  # a slice of the CT, and a radiograph
+        (study / name).write_bytes((study / name).read_bytes()[:-50])
+    sheet = tmp_path / "sheet.png"
+    assert main(["look", str(study), "--sheet", str(sheet)]) == 0
+    assert "! damaged, or of a coding that is not read" in capsys.readouterr().out
+    assert main(["ask", str(study), "?"]) == 1
+    assert ".dcm: " in capsys.readouterr().err
+
+
 def test_a_photograph_is_drawn_without_what_the_camera_wrote(tmp_path: Path) -> None:
     path, sheet, seen = (tmp_path / name for name in ("skin.jpg", "sheet.png", "seen.png"))
     path.write_bytes(photograph())

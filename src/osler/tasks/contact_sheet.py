@@ -10,10 +10,11 @@ import PIL.ImageFont
 import PIL.ImageOps
 from numpy.typing import NDArray
 
+from osler.errors import InputError
 from osler.preprocess.render import render
 from osler.preprocess.slices import Shown, read_shown
 from osler.tasks.content import Progress, stage
-from osler.tasks.look import Look, SeriesLook, headline
+from osler.tasks.look import UNREADABLE, Look, SeriesLook, headline
 
 _CELL_PX = 160
 _GAP_PX = 8
@@ -29,7 +30,8 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """Draw a strip of up to eight images for each series, under a line that says what it is.
 
-    The line holds codes and figures only. What is written in the pixels stays there.
+    The line holds codes and figures only. What is written in the pixels stays there, and what
+    cannot be decoded has a line that says so.
 
     Args:
         look: what is to be drawn.
@@ -38,9 +40,6 @@ def contact_sheet(
 
     Returns:
         uint8 RGB (H, W, 3).
-
-    Raises:
-        InputError: an image that cannot be read.
     """
     strips = [
         _strip(number, row, shown, version, progress)
@@ -52,7 +51,14 @@ def contact_sheet(
 def _strip(
     number: int, row: SeriesLook, shown: Shown, version: str, progress: Progress | None
 ) -> NDArray[np.uint8]:
-    lines = [finding.text for finding in row.findings]
+    findings = list(row.findings)
+    chosen = _some(shown)
+    try:
+        images = read_shown(chosen, progress=stage(progress, "drawing"))
+    except InputError:
+        images, chosen = [], replace(shown, frames=())
+        findings = list(dict.fromkeys([*findings, UNREADABLE]))
+    lines = [finding.text for finding in findings]
     top = _GAP_PX + _LINE_PX * (1 + len(lines)) + _GAP_PX
     width = _GAP_PX + _COLUMNS * (_CELL_PX + _GAP_PX)
     foot = _GAP_PX if row.kind == "images" else _LINE_PX + _GAP_PX
@@ -62,8 +68,6 @@ def _strip(
     draw.text((_GAP_PX, _GAP_PX), f"{number}  {headline(row)}", _TEXT, font)
     for line, text in enumerate(lines, start=1):
         draw.text((_GAP_PX + 20, _GAP_PX + line * _LINE_PX), f"! {text}", _WARNING, font)
-    chosen = _some(shown)
-    images = read_shown(chosen, progress=stage(progress, "drawing"))
     labels = _labels(shown, chosen)
     for column, (image, label) in enumerate(zip(images, labels, strict=True)):
         picture = PIL.Image.fromarray(render(image, medgemma_version=version))

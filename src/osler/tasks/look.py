@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from osler.errors import InputError
 from osler.ingest.scan import read_frames, scan
 from osler.ingest.series import Series
 from osler.ingest.stack import Finding
@@ -16,6 +17,8 @@ from osler.preprocess.study_content import Exhibit, add_text, content_of, exhibi
 from osler.tasks.content import Progress, stage
 from osler.tasks.locate import PROCESSOR_FILES, locate
 
+# Why, says the error of whoever asks about it; a look goes on to the rest.
+UNREADABLE = Finding("unreadable", "damaged, or of a coding that is not read")
 _RADIOGRAPHS = ("CR", "DX", "RG", "MG", "IO", "PX")
 
 
@@ -154,7 +157,10 @@ def _of_pixels(series: Series) -> list[Finding]:
     """What only the pixels tell, of radiographs."""
     if series.modality not in _RADIOGRAPHS or series.kind != "images":
         return []
-    images = read_frames(series.frames)
+    try:
+        images = read_frames(series.frames)
+    except InputError:
+        return [UNREADABLE]
     doubtful = sum(looks_inverted(render(image, medgemma_version="1.5")) for image in images)
     if not doubtful:
         return []
