@@ -1,5 +1,6 @@
 """Reinforcement learning on a tiny model: what is drawn, what is learnt, what is written."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +17,14 @@ from osler.preprocess.processor import Processor, Prompt
 from osler.testing.models import randomise
 from osler.testing.packs import one_of_each_class, write_image_pack
 from osler.testing.tokenizers import tiny_medgemma_folder
+from osler.training.exercises import _CHECKS
 from osler.training.loop import LoopConfig, train
-from osler.training.policy_batch import Exercise, answer_logprobs, policy_batch
+from osler.training.policy_batch import (
+    Exercise,
+    PolicyBatch,
+    answer_logprobs,
+    policy_batch,
+)
 from osler.training.recipes.job import Job
 from osler.training.recipes.reinforce import ReinforceConfig, ReinforceTask, reinforce
 from osler.training.rollouts import SAMPLES, RolloutConfig, Rollouts
@@ -81,6 +88,27 @@ def test_the_engine_and_the_loss_agree_on_what_was_drawn(folder: Path, tmp_path:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(batch.start_BL[batch.answer_BL], wanted, rtol=1e-4, atol=1e-4)
     assert not batch.sampled_BL[~batch.answer_BL].any()
+
+
+def test_what_is_drawn_in_bfloat16_is_compared_with_what_drew_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = load_medgemma(folder)
+    tokenizer = Processor.from_folder(folder).tokenizer
+    drawn = Rollouts(model, model, tokenizer, exercises(folder), TINY, tmp_path, bf16=True)
+    for _ in range(2):
+        batch = next(drawn)
+        found = answer_logprobs(copy.deepcopy(model).bfloat16(), to_bfloat16(batch)).detach()
+        wanted = batch.sampled_BL[batch.answer_BL]
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.1)
+        with torch.no_grad():  # the next generation is drawn by other weights
+            model.language_model.norm.weight.mul_(3.0)
+    assert model.language_model.norm.weight.dtype == torch.float32
+
+
+def to_bfloat16(batch: PolicyBatch) -> PolicyBatch:
+    assert batch.pixels_NCSS is not None
+    return replace(batch, pixels_NCSS=batch.pixels_NCSS.bfloat16())
 
 
 def test_answers_to_a_question_differ_and_are_compared_with_one_another(
@@ -180,14 +208,18 @@ def test_the_reward_rises(folder: Path, tmp_path: Path) -> None:
     assert samples[-1]["mean_reward"] > samples[0]["mean_reward"]
 
 
-def test_the_recipe_leaves_a_model_that_is_not_the_old_one(folder: Path, tmp_path: Path) -> None:
+def test_the_recipe_leaves_a_model_that_is_not_the_old_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A tiny model never says a word; but some of its letters are better than others.
+    monkeypatch.setitem(_CHECKS, "token_f1", lambda answer, truth: letters_e(answer))
     questions = tmp_path / "questions.jsonl"
     rows = [
         {"question": f"{'Is it the heart?' * (1 + i)}", "check": "token_f1", "answer": "the heart"}
         for i in range(11)
     ]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    job = Job(data=questions, out=tmp_path / "out", model=str(folder), steps=2, learning_rate=1e-2)
+    job = Job(data=questions, out=tmp_path / "out", model=str(folder), steps=2, bf16=False)
     config = ReinforceConfig(rollouts=replace(TINY, max_new_tokens=12))
     assert reinforce(job, config) == tmp_path / "out" / "model"
     found = lines(tmp_path / "out" / "metrics.jsonl")[-1]["evaluation"]
@@ -209,8 +241,6 @@ def test_the_recipe_asks_the_data_pack(folder: Path, tmp_path: Path) -> None:
     (first, *_) = lines(tmp_path / "out" / SAMPLES)
     assert "Options: A)" in first["question"]
     assert first["truth"] in tuple("ABCD")
-    with pytest.raises(InputError, match="bf16"):
-        reinforce(replace(job, bf16=True))
 
 
 def test_a_batch_is_laid_out_behind_its_prompts() -> None:

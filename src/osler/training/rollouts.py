@@ -6,6 +6,7 @@ seed of its own. Then they are learnt from, in one step or a few.
 Shapes: P questions, G answers to each.
 """
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from osler.preprocess.tokenizer import Tokenizer
 from osler.training.distributed import Ranks, current_ranks
 from osler.training.grpo import group_advantages
 from osler.training.loop import to_device
+from osler.training.optim import precision
 from osler.training.policy_batch import (
     Exercise,
     PolicyBatch,
@@ -106,6 +108,8 @@ class Rollouts:
         exercises: questions, in a new order each epoch.
         config: how many.
         out: the run's folder, for samples.jsonl.
+        bf16: draw with a copy of the weights in bfloat16, as the loop's products are then; what
+            drew is what the ratio compares with.
 
     Raises:
         InputError: no exercises.
@@ -119,11 +123,15 @@ class Rollouts:
         exercises: Sequence[Exercise],
         config: RolloutConfig,
         out: Path,
+        *,
+        bf16: bool = False,
     ) -> None:
         if not exercises:
             raise InputError("no questions to train on")
         self._model, self._start, self._tokenizer = model, start, tokenizer
         self._exercises, self._config, self._out = exercises, config, out
+        self._bf16 = bf16
+        self._drawing = copy.deepcopy(model).bfloat16() if bf16 else model
         self._generation = 0
         self._waiting: list[list[Rollout]] = []
 
@@ -162,8 +170,10 @@ class Rollouts:
             for place, index in enumerate(asked, start=own.start)
             for sample in range(config.samples)
         ]
-        self._model.eval()
-        answers = draw_answers(self._model, self._tokenizer, jobs)
+        if self._bf16:
+            self._drawing.load_state_dict(self._model.state_dict())
+        self._drawing.eval()
+        answers = draw_answers(self._drawing, self._tokenizer, jobs)
         self._model.train()
         numbers = [index for index in asked for _ in range(config.samples)]
         rewards = [self._reward(*pair) for pair in zip(numbers, answers, strict=True)]
@@ -225,7 +235,8 @@ class Rollouts:
         samples, found = self._config.samples, []
         for first in range(0, len(drawn), samples):
             batch = to_device(self._batch(drawn[first : first + samples]), ranks.device)
-            found += answer_logprobs(self._start, batch).tolist()
+            with precision(ranks.device, self._bf16):
+                found += answer_logprobs(self._start, batch).tolist()
         rest = iter(found)
         return [replace(one, start=[next(rest) for _ in one.ids]) for one in drawn]
 

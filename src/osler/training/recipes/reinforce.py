@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from osler.errors import InputError
 from osler.evaluation.metrics import bootstrap_interval
 from osler.inference.sampling import SamplingParams
 from osler.ingest.image_pack import read_image_pack
@@ -43,6 +42,7 @@ LOOP = LoopConfig(
     schedule="constant",
     warmup_steps=5,
     betas=(0.9, 0.99),
+    bf16=True,
     checkpoint_every=25,
 )
 
@@ -76,6 +76,7 @@ class ReinforceTask:
         held_back: to measure with.
         config: settings.
         out: the run's folder.
+        bf16: as `Rollouts` takes it.
     """
 
     unit = "tokens"
@@ -88,12 +89,14 @@ class ReinforceTask:
         held_back: Sequence[Exercise],
         config: ReinforceConfig,
         out: Path,
+        *,
+        bf16: bool = False,
     ) -> None:
         if model.config.vision_config is not None:
             model.vision_tower.requires_grad_(False)
         self.model = model
         start = copy.deepcopy(model).requires_grad_(False).eval()
-        self.batches = Rollouts(model, start, tokenizer, exercises, config.rollouts, out)
+        self.batches = Rollouts(model, start, tokenizer, exercises, config.rollouts, out, bf16=bf16)
         self._tokenizer, self._held_back, self._config = tokenizer, held_back, config
 
     def size(self, batch: PolicyBatch) -> Size:
@@ -170,8 +173,6 @@ def reinforce(job: Job, config: ReinforceConfig | None = None) -> Path:
     """
     config = config or ReinforceConfig()
     loop = job.loop(LOOP)
-    if loop.bf16:
-        raise InputError("answers are drawn in float32, and so they must be learnt: leave bf16 out")
     asked = job.batch_size or config.rollouts.questions
     rollouts = replace(config.rollouts, questions=asked, seed=loop.seed)
     config = replace(config, rollouts=rollouts)
@@ -179,7 +180,9 @@ def reinforce(job: Job, config: ReinforceConfig | None = None) -> Path:
     model = in_own_memory(load_medgemma(folder, dtype=torch.float32))
     processor = Processor.from_folder(folder)
     exercises, held_back = _questions(job.data, config, processor)
-    task = ReinforceTask(model, processor.tokenizer, exercises, held_back, config, job.out)
+    task = ReinforceTask(
+        model, processor.tokenizer, exercises, held_back, config, job.out, bf16=loop.bf16
+    )
     sources = find_shards(part(job.data, "images"))
     about = {**job.about("reinforce", sources), "settings": asdict(config)}
     train(task, loop, job.out, resume=job.resume, about=about)
