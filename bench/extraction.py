@@ -34,10 +34,10 @@ def extraction(tokenizer: Tokenizer, tokens: int) -> tuple[list[int], list[int]]
         "tolerated well, no adverse effects reported at review."
         for index, (drug, dose, route, times, reason) in enumerate(_DRUGS)
     ]
-    question = "\nList the medicines as JSON with name, dose, route, frequency and indication.\n"
+    question = "\nList the medicines as JSON, each with its dose and the line that says so.\n"
     answer = [
-        {"name": drug, "dose": dose, "route": route, "frequency": times, "indication": reason}
-        for drug, dose, route, times, reason in _DRUGS
+        {"name": drug, "dose": dose, "evidence": line}
+        for (drug, dose, *_), line in zip(_DRUGS, lines, strict=True)
     ]
     ids = tokenizer.encode(json.dumps({"medications": answer}, indent=2))
     if len(ids) < tokens:

@@ -9,7 +9,6 @@ and values are shared, the own parts of all are read in one batch, and every ste
 """
 
 import argparse
-import ctypes
 import importlib.util
 import json
 import os
@@ -76,7 +75,8 @@ def llama(given: argparse.Namespace) -> Callable[[], None]:
 def vllm(given: argparse.Namespace) -> Callable[[], None]:
     """Load, and return what does the job once: W8A8, with its prefix cache on."""
     spec = importlib.util.spec_from_file_location("peers", given.peers)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     peers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peers)
     whole = {"num_bits": 8, "type": "int", "symmetric": True}
@@ -125,9 +125,7 @@ def vllm(given: argparse.Namespace) -> Callable[[], None]:
         max_model_len=1024,
         enable_prefix_caching=True,
     )
-    greedy = SamplingParams(
-        max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0, detokenize=False
-    )
+    greedy = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0, detokenize=False)
 
     def job() -> None:
         engine.reset_prefix_cache()

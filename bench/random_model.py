@@ -42,9 +42,8 @@ def model_config(size: str, image: int) -> MedGemmaConfig:
         image: side of an image, px; 14 px a patch and 16 patches a token.
     """
     config = {"4b": medgemma_4b, "27b": medgemma_27b, "tiny": tiny_medgemma}[size]()
-    assert config.vision_config is not None
-    nano = json.loads((NANO / CONFIG_FILE).read_text())
-    tokens = {name: nano[f"{name.split('_')[0]}_token_index"] for name in ("boi_token_id", "eoi_token_id")}
+    vision = config.vision_config
+    assert vision is not None
     if size == "tiny":
         text = replace(
             config.text_config,
@@ -57,10 +56,16 @@ def model_config(size: str, image: int) -> MedGemmaConfig:
     else:
         config = replace(
             config,
-            vision_config=replace(config.vision_config, image_size=image),
+            vision_config=replace(vision, image_size=image),
             mm_tokens_per_image=(image // 56) ** 2,
         )
-    return replace(config, image_token_id=nano["image_token_index"], **tokens)
+    nano = json.loads((NANO / CONFIG_FILE).read_text())
+    return replace(
+        config,
+        image_token_id=nano["image_token_index"],
+        boi_token_id=nano["boi_token_index"],
+        eoi_token_id=nano["eoi_token_index"],
+    )
 
 
 def write_model(folder: Path, config: MedGemmaConfig, format: str, encoder: str) -> None:
@@ -105,16 +110,12 @@ def _encoder_tensor(writer: PackedWriter, tensor: EncoderTensor, format: str) ->
         writer.values(tensor.name, np.full(shape, float(is_scale), np.float32))
 
 
-def _matrix(
-    writer: PackedWriter, name: str, rows: int, cols: int, format: str, group: int
-) -> None:
+def _matrix(writer: PackedWriter, name: str, rows: int, cols: int, format: str, group: int) -> None:
     data = random_bytes(format, packed_bytes(format, rows, cols))
     scale = None
     if has_row_scale(format):
         scale = np.full(padded_rows(rows), cols**-0.5 / _SPREAD[format], np.float32)
-    matrix = Matrix(
-        format=format, rows=rows, cols=cols, group=group, data=data, row_scale=scale
-    )
+    matrix = Matrix(format=format, rows=rows, cols=cols, group=group, data=data, row_scale=scale)
     writer.matrix(name, format, rows, cols, group, [matrix])
 
 

@@ -208,17 +208,19 @@ def sample(
     Raises:
         NonFiniteError: a score is NaN or infinite.
     """
-    logits_V = logits_V.to("cpu", torch.float32, copy=True)
-    # numpy looks through a large vocabulary many times faster.
-    if not np.isfinite([logits_V.numpy().min(), logits_V.numpy().max()]).all():
+    # numpy looks through a large vocabulary many times faster, and on this thread alone: those that
+    # torch would wake go on spinning, in the way of the native engine's.
+    scores_V = logits_V.to("cpu", torch.float32).numpy().copy()
+    if not np.isfinite([scores_V.min(), scores_V.max()]).all():
         raise NonFiniteError(
             f"the model's scores at position {len(ids_L)} are not finite;"
             " float16 overflows in this family: use bfloat16 or float32"
         )
-    if never is not None and never < len(logits_V):
-        logits_V[never] = BANNED
+    if never is not None and never < len(scores_V):
+        scores_V[never] = BANNED
     if allowed_V is not None:
-        logits_V.masked_fill_(~allowed_V, BANNED)
+        scores_V[~allowed_V.numpy()] = BANNED
+    logits_V = torch.from_numpy(scores_V)
     guarded_V = guard(logits_V, ids_L, params)
     if guarded_V is not logits_V and guarded_V.max() > BANNED:
         logits_V = guarded_V

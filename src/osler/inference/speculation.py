@@ -9,7 +9,7 @@ more costs; both are watched.
 from collections.abc import Sequence
 
 # The longer the run of tokens that came before, the better the guess.
-NGRAMS = (6, 3)
+NGRAMS = (6, 3, 2)
 PROBE = 2
 LONGEST_PAUSE = 64
 
