@@ -13,6 +13,8 @@ EXAMPLE = "osler train pretrain --data DIR --out runs/first --steps 200"
 _RECIPES = {
     "encoder": "a MedSigLIP on images with captions, mixed by weight",
     "pretrain": "a MedGemma on text, then on images with text beside them",
+    "distill": "a MedGemma on what a teacher finds likely, stored first",
+    "reinforce": "a MedGemma by rewards for its own answers to questions about images",
     "nano": "both nano models from random weights, on the data pack, phase by phase",
 }
 
