@@ -50,9 +50,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val", metavar="PATH", help="data of the same form, only measured on, before and after"
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="times each row is met; else 3")
+    parser.add_argument("--epochs", type=int, metavar="N", help="times each row is met; else 5")
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="rows that go through together; else 8"
+        "--batch-size", type=int, metavar="N", help="rows that go through together; else 4"
     )
     parser.add_argument(
         "--accumulate", type=int, metavar="N", help="such batches for each step; else 1"

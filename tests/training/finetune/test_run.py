@@ -39,7 +39,7 @@ def settings(method: Method = "lora", **changes: object) -> FinetuneConfig:
     values: dict[str, object] = {
         "method": method,
         "epochs": 8,
-        "batch_size": 4,
+        "batch_size": 2,
         "learning_rate": 1e-2 if method != "full" else 3e-3,
         "lora": LoraConfig(rank=8, alpha=16.0),
     }
@@ -62,7 +62,7 @@ def test_a_model_learns_to_tell_dark_from_bright(
     )
     assert done.after["validation_loss"] < 0.5 * done.before["validation_loss"]
     assert done.after["validation_accuracy"] == 1
-    assert (done.examples, done.validation_examples, done.steps) == (12, 8, 24)
+    assert (done.examples, done.validation_examples, done.steps) == (12, 8, 48)
     assert told[0] == ("reading", 1, 20)
     assert told[-1] == ("reading", 20, 20)
     assert json.loads((tmp_path / "out" / RECORD).read_text())["after"] == done.after

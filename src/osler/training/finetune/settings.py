@@ -40,8 +40,8 @@ class FinetuneConfig:
     """
 
     method: Method = "lora"
-    epochs: int = 3
-    batch_size: int = 8
+    epochs: int = 5
+    batch_size: int = 4
     accumulate: int = 1
     learning_rate: float | None = None
     lora: LoraConfig = field(default_factory=LoraConfig)
