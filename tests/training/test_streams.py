@@ -16,7 +16,7 @@ import pytest
 from osler.errors import InputError, UnreadableFileError
 from osler.testing.packs import add_to_tar, one_of_each_class, write_image_pack
 from osler.training.distributed import Ranks
-from osler.training.streams.batches import PackedBatches, SampleBatches
+from osler.training.streams.batches import Ahead, PackedBatches, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture
 from osler.training.streams.shards import ShardFile, all_rows, find_shards, fingerprint
 
@@ -153,7 +153,11 @@ def packed_batches(folder: Path, ranks: Ranks) -> PackedBatches[list[list[int]]]
     )
 
 
-@pytest.mark.parametrize("of_folder", [sample_batches, packed_batches])
+def batches_ahead(folder: Path, ranks: Ranks) -> Ahead[list[list[int]]]:
+    return Ahead(packed_batches(folder, ranks))
+
+
+@pytest.mark.parametrize("of_folder", [sample_batches, packed_batches, batches_ahead])
 def test_two_ranks_share_the_batches_of_one_and_go_on_for_each_other(
     folder: Path, of_folder: Any
 ) -> None:
@@ -166,6 +170,21 @@ def test_two_ranks_share_the_batches_of_one_and_go_on_for_each_other(
     resumed = of_folder(folder, Ranks())
     resumed.load_state_dict(json.loads(json.dumps(pair[1].state_dict())))
     assert [next(resumed) for _ in range(5)] == whole[4:]
+
+
+def test_a_bad_row_ahead_fails_when_its_batch_is_due(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "only one is good"}\n')
+
+    def make(drawn: Drawn) -> str:
+        place = int(drawn.place.rpartition("/")[2])
+        return drawn.read().text("text" if place < 2 else "words")
+
+    alone = SampleBatches(Mixture(find_shards(path)), make, list, 1, Ranks())
+    batches = Ahead(alone)
+    assert [next(batches), next(batches)] == [["only one is good"]] * 2
+    with pytest.raises(UnreadableFileError, match="line 1"):
+        next(batches)
 
 
 def test_a_rank_does_not_read_the_rows_of_others(folder: Path) -> None:

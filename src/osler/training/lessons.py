@@ -28,7 +28,7 @@ from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.contrastive import Tokenize
 from osler.training.distributed import Ranks
 from osler.training.image_rows import pixels
-from osler.training.loop import Size
+from osler.training.loop import Batches, Size
 from osler.training.streams.mixture import Mixture
 from osler.training.streams.shards import Row
 
@@ -278,7 +278,7 @@ class LessonTask:
     def __init__(
         self,
         model: WithClasses,
-        batches: LessonBatches,
+        batches: Batches[LessonBatch],
         *,
         label_weight: float = 1.0,
         choice_weight: float = 1.0,

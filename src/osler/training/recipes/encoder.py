@@ -18,7 +18,7 @@ from osler.training.contrastive import Pair, PairBatch, PairTask, Tokenize, pair
 from osler.training.image_rows import caption, image_square, pixels
 from osler.training.loop import LoopConfig, train
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
-from osler.training.streams.batches import SampleBatches
+from osler.training.streams.batches import Ahead, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture, row_counts
 from osler.training.streams.shards import find_shards
 
@@ -56,7 +56,7 @@ def encoder(job: Job) -> Path:
         batch_size,
         job.ranks,
     )
-    task = PairTask(model, batches, validation_batches(data, side_px, tokenize, batch_size))
+    task = PairTask(model, Ahead(batches), validation_batches(data, side_px, tokenize, batch_size))
     about = job.about("encoder", sources)
     train(task, config, job.out, resume=job.resume, about=about)
     save_result(model, job.out / "model", like=folder)

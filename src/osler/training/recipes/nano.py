@@ -62,7 +62,7 @@ from osler.training.recipes.pretrain import (
     train_on_text,
     with_text,
 )
-from osler.training.streams.batches import SampleBatches
+from osler.training.streams.batches import Ahead, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture
 from osler.training.streams.shards import find_shards
 
@@ -167,7 +167,7 @@ def _lessons(
     torch.manual_seed(config.seed)
     task = LessonTask(
         WithClasses(model, len(lessons.classes)),
-        batches,
+        Ahead(batches),
         choice_weight=choice_weight,
         evaluate=evaluate,
     )

@@ -24,7 +24,7 @@ from osler.training.decoder import Batch, DecoderTask, packed_batch, padded_batc
 from osler.training.image_rows import image_square, pixels, turn
 from osler.training.loop import LoopConfig, train
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
-from osler.training.streams.batches import PackedBatches, SampleBatches
+from osler.training.streams.batches import Ahead, PackedBatches, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture, row_counts
 from osler.training.streams.shards import ShardFile, Split, find_shards
 
@@ -140,7 +140,7 @@ def train_on_images(
         job.batch_size or IMAGE_ROWS,
         job.ranks,
     )
-    task = DecoderTask(model, batches, text_validation(job.data, texts, tokenizer, model))
+    task = DecoderTask(model, Ahead(batches), text_validation(job.data, texts, tokenizer, model))
     about = job.about("pretrain: images", {**images, **texts})
     train(task, config, out, resume=job.resume, about=about)
 

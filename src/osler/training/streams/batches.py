@@ -5,10 +5,12 @@ all, and a run may go on with more or fewer of them.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from osler.errors import UnreadableFileError
 from osler.training.distributed import Ranks
+from osler.training.loop import Batches
 from osler.training.streams.mixture import Drawn, Mixture
 
 # Rows one after another that give nothing to learn: then there is something else in them.
@@ -105,9 +107,49 @@ class PackedBatches(Generic[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """The mixture's, and what was begun but has not gone into a row."""
-        return {"mixture": self._mixture.state_dict(), "ids": self._ids, "learn": self._learn}
+        return {
+            "mixture": self._mixture.state_dict(),
+            "ids": list(self._ids),
+            "learn": list(self._learn),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self._mixture.load_state_dict(state["mixture"])
         self._ids, self._learn = list(state["ids"]), list(state["learn"])
+
+
+class Ahead(Generic[Batch]):
+    """Makes the next batch in a thread while the model is busy with the last.
+
+    Its state is that of the batch which was handed out, not of the one that waits.
+
+    Args:
+        batches: what makes them, from nothing that training changes.
+    """
+
+    def __init__(self, batches: Batches[Batch]) -> None:
+        self._batches = batches
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._coming: Future[tuple[Batch, dict[str, Any]]] | None = None
+        self._state = batches.state_dict()
+
+    def __next__(self) -> Batch:
+        coming = self._coming or self._thread.submit(self._make)
+        batch, self._state = coming.result()
+        self._coming = self._thread.submit(self._make)
+        return batch
+
+    def _make(self) -> tuple[Batch, dict[str, Any]]:
+        return next(self._batches), self._batches.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the batch after the last one begins."""
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, and forget what waits."""
+        if self._coming is not None:
+            self._coming.exception()  # wait for it; whatever became of it is not wanted
+        self._batches.load_state_dict(state)
+        self._state, self._coming = state, None
