@@ -9,7 +9,8 @@ import json
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,14 @@ from osler.errors import (
 from osler.ingest.image import Image, Voi
 from osler.ingest.limits import MAX_FILE_BYTES, MAX_PIXELS, check_size
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 _LENGTHS = struct.Struct("<IQ")
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_PAYLOAD_BYTES = max(MAX_FILE_BYTES, 4 * MAX_PIXELS) + (1 << 20)
 _ERRORS: dict[str, type[InputError]] = {
-    kind.__name__: kind
-    for kind in (DicomError, RecordError, UnreadableFileError, UnsupportedError)
+    kind.__name__: kind for kind in (DicomError, RecordError, UnreadableFileError, UnsupportedError)
 }
 
 Payload = bytes | memoryview
@@ -112,12 +115,18 @@ def receive_record(pipe: int, kind: Any) -> Any:
         EOFError: the worker ended before it had answered.
         ValueError: anything else than a record of that kind.
     """
+    header, payload = receive(pipe)
+    _raise_error(header)
+    return _checker(kind).validate_json(bytes(payload), strict=True)
+
+
+@cache
+def _checker(kind: Any) -> "TypeAdapter[Any]":
+    """What checks one kind of record; made once, as that takes longer than to check."""
     # It takes a fifth of a second to import, and a single image does without.
     from pydantic import TypeAdapter
 
-    header, payload = receive(pipe)
-    _raise_error(header)
-    return TypeAdapter(kind).validate_json(bytes(payload), strict=True)
+    return TypeAdapter(kind)
 
 
 def receive_payload(pipe: int) -> memoryview:
