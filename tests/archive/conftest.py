@@ -22,8 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
 
 
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
+@pytest.fixture
+def collected() -> Iterator[None]:
     """Have what is left to the garbage collector collected before the next test."""
     yield
     gc.collect()

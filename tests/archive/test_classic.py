@@ -22,6 +22,8 @@ from tests.archive.studies import (
     write_study,
 )
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 WHOLE_STUDY = Query(keys={"StudyInstanceUID": STUDY})
 
 

@@ -15,7 +15,14 @@ from osler.archive.query import Query
 from osler.archive.settings import LinkSettings
 from osler.archive.store import InstanceStore
 from osler.errors import ArchiveError, ArchiveUnreachableError, InputError, UnreadableFileError
-from tests.archive.studies import OTHER_STUDY, STUDY, SYNTAXES, data_sets, write_study
+from tests.archive.studies import (
+    OTHER_STUDY,
+    STUDY,
+    SYNTAXES,
+    data_sets,
+    make_instance,
+    write_study,
+)
 from tests.archive.web_archive import TinyWebArchive
 
 WHOLE_STUDY = Query(keys={"StudyInstanceUID": STUDY})
@@ -213,6 +220,7 @@ def test_a_push_sends_the_same_bytes_and_duplicates_are_welcome(
 ) -> None:
     paths = write_study(tmp_path / "in", 60, syntaxes=SYNTAXES)
     (tmp_path / "in" / "notes.txt").write_text("not DICOM")
+    (tmp_path / "in" / "DICOMDIR").write_bytes(make_instance(1, StudyInstanceUID=""))
     archive = open_archive(web.url, link)
     for _ in range(2):
         pushed = push(archive, gather([tmp_path / "in"]))

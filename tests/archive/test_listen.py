@@ -18,6 +18,8 @@ from osler.errors import ArchiveError, InputError, ServerSettingsError
 from tests.archive.certificates import write_certificate
 from tests.archive.studies import OTHER_STUDY, STUDY, data_sets, make_instance, write_study
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 QUIET_S = 0.4
 
 

@@ -45,7 +45,7 @@ class TinyWebArchive:
 
     def __enter__(self) -> "TinyWebArchive":
         handler = type("Handler", (_Handler,), {"archive": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -73,6 +73,11 @@ class TinyWebArchive:
     @property
     def fetched(self) -> int:
         return sum(_INSTANCE.search(request) is not None for request in self.requests)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that breaks off is what tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,6 @@
 """One instance: who it is, and whether its file is whole. Pixels and names are never read."""
 
 import re
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,35 +8,21 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import Dataset
 from pydicom.config import IGNORE
-from pydicom.dataelem import RawDataElement
-from pydicom.errors import BytesLengthException
-from pydicom.filereader import data_element_generator, read_dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from osler.archive.elements import Element, MalformedError, elements
 from osler.errors import DicomError, InputError, UnreadableFileError
 
 _PREAMBLE_BYTES = 132
-_SERIES_INSTANCE_UID = 0x0020000E
-# Before the series' UID stand names, dates and short texts.
-_MOST_HEAD_BYTES = 1 << 20
+_TRANSFER_SYNTAX_UID = 0x00020010
+_SOP_CLASS_UID, _SOP_INSTANCE_UID = 0x00080016, 0x00080018
+_STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID = 0x0020000D, 0x0020000E
+# Of a deflated data set, to find its UIDs in.
+_MOST_HEAD_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 20
+_LONGEST_UID = 64
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_MALFORMED = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -83,7 +68,7 @@ class InstanceFile:
 
 def is_uid(text: str) -> bool:
     """Whether a text is a UID, and so harmless in a path (PS3.5 section 9.1)."""
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
+    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
 
 
 def read_instance(path: Path) -> InstanceFile:
@@ -94,23 +79,18 @@ def read_instance(path: Path) -> InstanceFile:
         DicomError: malformed, or without the UIDs that every instance has.
     """
     with path.open("rb") as file:
-        meta = _file_meta(file, path)
-        offset = file.tell()
         try:
-            syntax = _syntax(meta)
-            head = _head(file, syntax)
-            found = read_dataset(
-                head, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_after_series
-            )
+            syntax, offset = _file_meta(file, path)
+            found = _uids(file, syntax, offset)
             instance = Instance(
-                study_uid=_uid(found, "StudyInstanceUID"),
-                series_uid=_uid(found, "SeriesInstanceUID"),
-                sop_uid=_uid(found, "SOPInstanceUID"),
-                sop_class_uid=_uid(found, "SOPClassUID"),
+                study_uid=found.get(_STUDY_INSTANCE_UID, ""),
+                series_uid=found.get(_SERIES_INSTANCE_UID, ""),
+                sop_uid=found.get(_SOP_INSTANCE_UID, ""),
+                sop_class_uid=found.get(_SOP_CLASS_UID, ""),
             )
         except DicomError as error:
             raise DicomError(f"{path}: {error}") from None
-        except _MALFORMED:
+        except (MalformedError, zlib.error):
             raise DicomError(f"{path}: the DICOM structure is broken or truncated") from None
         return InstanceFile(
             path=path,
@@ -125,20 +105,12 @@ def is_whole(path: Path) -> bool:
     """Whether a file's data set goes on to the file's last byte, and ends there."""
     try:
         with path.open("rb") as file:
-            meta = _file_meta(file, path)
-            syntax = _syntax(meta)
+            syntax, offset = _file_meta(file, path)
             if syntax == DeflatedExplicitVRLittleEndian:
+                file.seek(offset)
                 return _is_whole_deflated(file)
-            start = end = file.tell()
-            # Values of more than a few bytes are passed over, not read.
-            for element in data_element_generator(
-                file, syntax.is_implicit_VR, syntax.is_little_endian, defer_size=64
-            ):
-                if isinstance(element, RawDataElement) and _is_cut(element):
-                    return False
-                end = file.tell()
-            return start < end == path.stat().st_size
-    except (InputError, *_MALFORMED):
+            return sum(1 for _ in _elements(file, syntax, offset)) > 0
+    except (InputError, MalformedError, zlib.error):
         return False
 
 
@@ -150,44 +122,50 @@ def data_set_blocks(file: InstanceFile) -> Iterator[bytes]:
             yield block
 
 
-def _file_meta(file: BinaryIO, path: Path) -> Dataset:
+def _file_meta(file: BinaryIO, path: Path) -> tuple[UID, int]:
+    """The transfer syntax, and where the data set begins (PS3.10 section 7.1)."""
     if file.read(_PREAMBLE_BYTES)[128:] != b"DICM":
         raise UnreadableFileError(f"{path}: not a DICOM file")
-    try:
-        return read_dataset(file, False, True, stop_when=_after_file_meta)
-    except _MALFORMED:
-        raise DicomError(f"{path}: the file meta information is broken") from None
+    syntax = ""
+    for element in elements(file, _PREAMBLE_BYTES, is_implicit=False, is_little_endian=True):
+        if element.tag >> 16 != 2:
+            known = UID(syntax, validation_mode=IGNORE)
+            if not known.is_transfer_syntax:
+                raise DicomError("no transfer syntax, or one that is not known")
+            return known, element.start
+        if element.tag == _TRANSFER_SYNTAX_UID:
+            syntax = _text(file, element)
+    raise MalformedError
 
 
-def _syntax(meta: Dataset) -> UID:
-    return UID(_uid(meta, "TransferSyntaxUID"), validation_mode=IGNORE)
+def _elements(file: BinaryIO, syntax: UID, offset: int) -> Iterator[Element]:
+    return elements(
+        file,
+        offset,
+        is_implicit=syntax.is_implicit_VR,
+        is_little_endian=syntax.is_little_endian,
+    )
 
 
-def _is_cut(element: RawDataElement) -> bool:
-    return element.value is not None and len(element.value) != element.length
-
-
-def _uid(ds: Dataset, keyword: str) -> str:
-    """A UID as its bytes say; pydicom would warn of a wrong one, and quote it."""
-    element = ds.get_item(keyword)
-    value = element.value if isinstance(element, RawDataElement) else None
-    return "" if value is None else value.decode("ascii", "replace").rstrip("\0 ")
-
-
-def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag.group != 2
-
-
-def _after_series(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return bool(tag > _SERIES_INSTANCE_UID)
-
-
-def _head(file: BinaryIO, syntax: UID) -> BinaryIO:
-    """The beginning of the data set, inflated; never more than `_MOST_HEAD_BYTES`."""
-    head = file.read(_MOST_HEAD_BYTES)
+def _uids(file: BinaryIO, syntax: UID, offset: int) -> dict[int, str]:
+    """The UIDs at the beginning of a data set."""
     if syntax == DeflatedExplicitVRLittleEndian:
-        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _MOST_HEAD_BYTES)
-    return BytesIO(head)
+        file.seek(offset)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        file = BytesIO(inflater.decompress(file.read(_MOST_HEAD_BYTES), _MOST_HEAD_BYTES))
+        offset = 0
+    found = {}
+    for element in _elements(file, syntax, offset):
+        if element.tag > _SERIES_INSTANCE_UID:
+            break
+        if element.length <= _LONGEST_UID:
+            found[element.tag] = _text(file, element)
+    return found
+
+
+def _text(file: BinaryIO, element: Element) -> str:
+    file.seek(element.value)
+    return file.read(min(element.length, _LONGEST_UID)).decode("ascii", "replace").rstrip("\0 ")
 
 
 def _is_whole_deflated(file: BinaryIO) -> bool:

@@ -8,6 +8,8 @@ from osler.archive.archive import Archive, Progress, silent
 from osler.archive.instance import InstanceFile, read_instance
 from osler.errors import ArchiveError, UnreadableFileError
 
+_DIRECTORY = "DICOMDIR"  # of a disc: it lists instances, and is none
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
@@ -75,6 +77,8 @@ def _of_file(path: Path) -> InstanceFile:
 
 def _of_folder(folder: Path) -> Iterator[InstanceFile]:
     for path in sorted(folder.rglob("*")):
+        if path.name == _DIRECTORY:
+            continue
         # The files of an InstanceStore that are not whole yet have names with a dot.
         if path.is_file() and not any(
             part.startswith(".") for part in path.relative_to(folder).parts
