@@ -1,4 +1,4 @@
-"""Synthetic series: a body of simple shapes, cut into slices in any direction, with nobody in it."""
+"""Synthetic series: a body of simple shapes, cut in any direction, with nobody in it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
