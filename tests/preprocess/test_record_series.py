@@ -47,6 +47,10 @@ def test_units_by_ucum(value: str, unit: str, target: str, expected: str) -> Non
         ("apples", "g/L"),
         ("", "g/L"),
         ("((((", "g/L"),
+        ("10*999999999", "g/L"),
+        ("(" * 900 + "g" + ")" * 900, "g"),
+        ("10*999.g", "g"),
+        ("[degF]", "K.m"),
     ],
 )
 def test_units_without_a_sure_way(unit: str, target: str) -> None:
@@ -77,8 +81,22 @@ def test_what_cannot_be_converted_stands_apart() -> None:
     assert [(one.unit, len(one.points)) for one in found] == [("mg/dL", 2), ("mmol/L", 1)]
 
 
+def test_a_number_without_a_unit_stands_apart() -> None:
+    found = series(lab("o1", "2019", 9, ""), lab("o2", "2020", 9, "g/dL"))
+    assert [one.unit for one in found] == ["", "g/dL"]
+
+
 def test_words_stay_in_their_series() -> None:
     positive = lab("o2", "2020", 1) | {"valueString": "clotted"}
     del positive["valueQuantity"]
     (hb,) = series(lab("o1", "2019", 9), positive)
     assert [point.measurement.text for point in hb.points] == ["", "clotted"]
+
+
+def test_units_without_end_are_not_converted() -> None:
+    labs = [lab(f"o{n}", "2020", n, f"{n % 30 + 1}.g/L") for n in range(60)]
+    found = series(*labs)
+    assert len(found) == 30
+    for one in found:
+        assert all(p.measurement.quantity and p.measurement.quantity.unit == one.unit
+                   for p in one.points)  # fmt: skip

@@ -23,6 +23,8 @@ def read(value: dict[str, Any]) -> Attachment:
         ("\ufeffFièvre".encode(), "text/plain", "Fièvre"),
         (HTML, "text/html", "BP\n\n| a | b < c"),
         (b"<div>A<br/>B<script>alert(1)</script></div>", "application/xhtml+xml", "A\nB"),
+        (b"A<!-- b <p>c</p> -->D &#" + b"9" * 5000 + b";", "text/html", "AD &#" + "9" * 5000 + ";"),
+        (b"<head><title>x<body>Words < 5 <3", "text/html", "Words < 5 <3"),
         (b"Ring\x07 \x1b[31m", "text/plain", "Ring\ufffd \ufffd[31m"),
         (b"no type", "", "no type"),
     ],
@@ -57,3 +59,11 @@ def test_refusals(value: dict[str, Any], reason: str) -> None:
 def test_a_text_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attachments, "MAX_NOTE", 10)
     assert read(attachment("a" * 50)).text == "aaaaaaaaaa … (50 characters in all)"
+
+
+@pytest.mark.parametrize(
+    "piece", ["<!--", "<a ", "<![", "</", "<a b='", "&#", "<script>", "<x", "a"]
+)
+def test_html_without_end_takes_no_time_without_end(piece: str) -> None:
+    """With the standard library's parser, some of these take hours."""
+    attachments.text_of_html(piece * (300_000 // len(piece)))

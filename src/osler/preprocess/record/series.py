@@ -16,6 +16,8 @@ from osler.ingest.fhir.records import (
 )
 from osler.preprocess.record.units import convert
 
+_MOST_UNITS = 20  # of one test; where there are more, none is converted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -100,6 +102,14 @@ def _code(what: Concept) -> str:
 
 def _in_units(name: str, code: str, points: Sequence[Point]) -> Iterator[Series]:
     """One series in the unit of the latest number, and one more for each unit that is no such."""
+    by_unit: dict[str, list[Point]] = {}
+    for point in points:
+        amount = point.measurement.quantity
+        by_unit.setdefault(amount.unit if amount else "", []).append(point)
+    if len(by_unit) > _MOST_UNITS:
+        for unit, alike in by_unit.items():
+            yield Series(name=name, code=code, unit=unit, points=tuple(alike))
+        return
     rest = list(points)
     while rest:
         amounts = (point.measurement.quantity for point in reversed(rest))
@@ -115,7 +125,11 @@ def _in_units(name: str, code: str, points: Sequence[Point]) -> Iterator[Series]
 
 def _in_unit_of(point: Point, target: Quantity | None) -> Point | None:
     found = point.measurement
-    if target is None or found.quantity is None or same_unit(found.quantity, target):
+    if target is None or found.quantity is None:
+        return point
+    # A number without a unit is not taken to be in that of others.
+    is_bare = not found.quantity.unit and bool(target.unit)
+    if same_unit(found.quantity, target) and not is_bare:
         return point
     converted = convert(found.quantity, target)
     if converted is None:

@@ -4,6 +4,7 @@ Only between units of the same dimensions: mmol/L to mg/dL would need the substa
 percents and ratios in which HbA1c is given differ by more than a factor.
 """
 
+import re
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -13,6 +14,8 @@ import pint
 from osler.ingest.fhir.records import Quantity
 
 _LEAST_DIGITS = 3
+_MOST_LETTERS = 40
+_LONG_NUMBER = re.compile("[0-9]{4}")  # an exponent that would be worked out for hours
 
 
 def convert(amount: Quantity, target: Quantity) -> Quantity | None:
@@ -33,7 +36,13 @@ def convert(amount: Quantity, target: Quantity) -> Quantity | None:
     if here.dimensionless:
         return None
     value = Decimal(amount.value)
-    found = Decimal(repr(float(_registry().Quantity(float(value), here.units).to(there).magnitude)))
+    try:
+        magnitude = _registry().Quantity(float(value), here.units).to(there).magnitude
+    except (pint.errors.PintError, ArithmeticError):
+        return None
+    found = Decimal(repr(float(magnitude)))
+    if not found.is_finite():
+        return None
     digits = max(len(value.as_tuple().digits), _LEAST_DIGITS)
     places = max(digits - 1 - found.adjusted(), 0)
     text = f"{found:.{places}f}"
@@ -53,8 +62,10 @@ def _unit(code: str) -> Any:
     """A unit by its UCUM code; None where it is none."""
     from lark.exceptions import LarkError
 
+    if not code or len(code) > _MOST_LETTERS or _LONG_NUMBER.search(code):
+        return None
     try:
-        found = _registry().from_ucum(code) if code else None
-    except (LarkError, pint.errors.PintError):
+        found = _registry().from_ucum(code)
+    except (LarkError, pint.errors.PintError, ArithmeticError, RecursionError):
         return None
     return found if isinstance(found, pint.Quantity) else None  # "{score}" comes back as itself
