@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
-from osler.errors import PromptError
+from osler.errors import CheckpointError, PromptError
 from osler.models.checkpoint import load_medgemma, open_medgemma, save_medgemma
 from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Processor
@@ -86,7 +87,14 @@ def finetune(
         "settings": asdict(config),
         "data_sha256": lessons.examples.digest(),
     }
-    run = train(task, loop, target / RUN, resume=resume, about=about)
+    try:
+        run = train(task, loop, target / RUN, resume=resume, about=about)
+    except CheckpointException as error:  # whose message is the trace of every rank
+        raise CheckpointError(
+            f"{target / RUN}: the training's state cannot be written or read; is the disk full?"
+        ) from error
+    # A run that was complete when it was interrupted evaluates nothing more.
+    after = run.evaluation or _evaluated(task, ranks.device, loop.bf16)
     _write_result(model, dtype, config, folder, target, base=base_name(name))
     done = Finetuned(
         folder=str(target),
@@ -99,7 +107,7 @@ def finetune(
         steps=run.steps,
         learning_rate=loop.learning_rate,
         before=before,
-        after=run.evaluation or _evaluated(task, ranks.device, loop.bf16),
+        after=after,
         validation_examples=len(held_out) if held_out else 0,
     )
     write_record(done, target)
