@@ -1,6 +1,7 @@
 """What all results have: the patient and study of their sources, a series, who made them."""
 
 import datetime
+from importlib.metadata import version
 from typing import Any
 
 from pydicom import Dataset
@@ -9,7 +10,6 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-import osler
 from osler.archive.results.draft import Draft
 from osler.archive.results.source import PATIENT, STUDY, Sources, other_studies, same_study
 
@@ -54,7 +54,7 @@ def new_result(
     ds.InstanceCreationTime = ds.ContentTime = ds.SeriesTime = now.strftime("%H%M%S")
     ds.Manufacturer = "Osler"
     ds.ManufacturerModelName = draft.model.replace("\\", "/")[:_LONG_STRING]
-    ds.SoftwareVersions = [osler.__version__, draft.version.replace("\\", "/")[:_LONG_STRING]]
+    ds.SoftwareVersions = [version("osler"), draft.version.replace("\\", "/")[:_LONG_STRING]]
     return ds
 
 
