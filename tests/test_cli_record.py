@@ -107,6 +107,15 @@ def test_a_chart_is_named_after_its_test(
     assert (tmp_path / "718-7.png").exists()
 
 
+def test_dates_of_any_precision_are_drawn(tmp_path: Path) -> None:
+    dates = ("0001-01-01", "2019", "2020-02", "2020-03-01", "2020-03-01T10:15:60+14:00", "9999")
+    labs = [lab(f"o{n}", date, n) for n, date in enumerate(dates)]
+    (tmp_path / "a.json").write_bytes(bundle(PATIENT, *labs))
+    out = tmp_path / "a.png"
+    assert main(["record", str(tmp_path / "a.json"), "--chart", "718-7", "--out", str(out)]) == 0
+    assert out.exists()
+
+
 def test_charts_that_cannot_be_drawn(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

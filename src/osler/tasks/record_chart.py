@@ -1,7 +1,7 @@
 """A test's values over time as a picture, with the normal range behind them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MOST_PANELS = 6
 _PANEL_INCHES = (8.0, 2.6)
 _MARGIN = 0.08
+_YEARS = ("1800", "2200")  # an axis of dates has an end
 _USUAL, _OFF, _BAND = "#1f4e79", "#c0392b", "#dfeee0"
 
 
@@ -65,12 +66,16 @@ def _numbers(series: Series) -> list[tuple[datetime, Quantity, bool]]:
     return [
         (_moment(point.when), found.quantity, found.is_abnormal)
         for point in series.points
-        if point.when is not None and (found := point.measurement).quantity is not None
+        if point.when is not None
+        and (found := point.measurement).quantity is not None
+        and _YEARS[0] <= point.when.text <= _YEARS[1]
     ]
 
 
 def _moment(when: When) -> datetime:
-    return datetime.fromtimestamp(when.epoch_s, when.zone or UTC).replace(tzinfo=None)
+    """By the clock and calendar that it was written with."""
+    day, time = f"{when.text[:10]}-01-01"[:10], when.text[11:16] or "00:00"
+    return datetime.fromisoformat(f"{day} {time}")
 
 
 def _panel(axes: "Axes", series: Series) -> None:

@@ -44,6 +44,8 @@ class Context:
     def __init__(self, index: Mapping[str, Found]) -> None:
         self._index = index
         self.problems: Counter[str] = Counter()
+        self._last: Found | None = None
+        self._last_decoded: Json | None = None
 
     def source(self, text: str) -> str:
         """A reference as answers cite it; itself where it leads out of the record."""
@@ -61,7 +63,10 @@ class Context:
             inside = children(within or {}, "contained")
             return next((item for item in inside if item.get("id") == text[1:]), None)
         found = self._index.get(reference_key(text))
-        return None if found is None else decode(found)
+        if found is not self._last:
+            # Many may refer to one large resource, one after the other.
+            self._last, self._last_decoded = found, None if found is None else decode(found)
+        return self._last_decoded
 
     def words(self, value: Json, within: Json) -> str:
         """A Reference in words: its display, or the name of what it points to."""
