@@ -175,6 +175,18 @@ def test_what_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_disk_that_fills_is_said_in_one_line(
+    base: Path, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)  # what torch's writer stores each tensor by
+    with pytest.raises(CheckpointError, match="run: the training's state cannot be written") as e:
+        finetune(base, table(4), tmp_path / "out", settings(epochs=1))
+    assert "\n" not in str(e.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
