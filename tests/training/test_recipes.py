@@ -125,6 +125,27 @@ def test_weights_of_other_sources_are_refused(tmp_path: Path, encoder_folder: Pa
         encoder(job)
 
 
+def test_weights_go_to_the_part_that_has_the_source(tmp_path: Path, decoder_folder: Path) -> None:
+    from osler.training.recipes.pretrain import pretrain
+
+    data = small_pack(tmp_path / "data")
+    texts = {"medquad": 3.0, "mts_dialog": 1.0}
+    images = {item.set_name: 1.0 for item in one_of_each_class()}
+    job = Job(
+        data=data,
+        out=tmp_path / "run",
+        model=str(decoder_folder),
+        steps=1,
+        batch_size=4,
+        compile=False,
+        bf16=False,
+        weights={**texts, **images},
+    )
+    assert pretrain(job) == job.out / "images" / "model"
+    with pytest.raises(InputError, match="no source is called web"):
+        pretrain(replace(job, out=tmp_path / "other", weights={"web": 1.0}))
+
+
 def test_an_image_that_cannot_be_decoded_names_its_row(
     tmp_path: Path, encoder_folder: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """What every recipe is given, and what it leaves."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +63,10 @@ class Job:
         if self.ranks.world > 1:
             asked.setdefault("parallel", "ddp")
         return replace(config, **asked)
+
+    def weights_of(self, sources: Iterable[str]) -> dict[str, float] | None:
+        """The weights that were asked for, as far as they are of these sources."""
+        return {name: self.weights[name] for name in sources if name in self.weights} or None
 
     def about(self, recipe: str, sources: Mapping[str, Sequence[ShardFile]]) -> dict[str, Any]:
         """What run.json says of recipe and data, with the hash of every file."""

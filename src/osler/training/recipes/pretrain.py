@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from osler.errors import InputError
 from osler.models.checkpoint import load_medgemma
 from osler.models.medgemma import MedGemma
 from osler.preprocess.tokenizer import Tokenizer
@@ -61,12 +62,14 @@ def pretrain(job: Job) -> Path:
     folder = locate(job.model or "nano", "medgemma")
     tokenizer = Tokenizer.from_folder(folder)
     texts = find_shards(part(job.data, "text"))
+    images = find_shards(job.data / "images") if (job.data / "images").is_dir() else {}
+    if unknown := sorted(job.weights.keys() - texts.keys() - images.keys()):
+        raise InputError(f"{job.data}: no source is called {', '.join(unknown)}")
     model = in_own_memory(load_medgemma(folder, dtype=torch.float32))
     train_on_text(job, model, tokenizer, texts, TEXT, job.out / "text")
     trained = job.out / "text" / "model"
     save_result(model, trained, like=folder)
-    if (job.data / "images").is_dir():
-        images = find_shards(job.data / "images")
+    if images:
         model = in_own_memory(load_medgemma(trained))
         train_on_images(job, model, tokenizer, images, texts, IMAGES, job.out / "images")
         trained = job.out / "images" / "model"
@@ -86,7 +89,7 @@ def train_on_text(
         return [(s.ids, s.learn) for s in text_sequences(drawn, tokenizer, model, "train")]
 
     batches = PackedBatches(
-        Mixture(texts, job.weights or None, config.seed),
+        Mixture(texts, job.weights_of(texts), config.seed),
         sequences,
         packed_batch,
         batch_size=job.batch_size or TEXT_ROWS,
@@ -132,7 +135,7 @@ def train_on_images(
             pixels_NCSS=torch.stack(shown) if shown else None,
         )
 
-    weights = job.weights or with_text(row_counts(images), texts, TEXT_SHARE)
+    weights = dict(job.weights) or with_text(row_counts(images), texts, TEXT_SHARE)
     batches = SampleBatches(
         Mixture({**images, **texts}, weights, config.seed),
         sample,
