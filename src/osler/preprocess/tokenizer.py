@@ -142,11 +142,10 @@ def check_unicode(text: str) -> str:
 
 
 def _read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
-    # Read as JSON first, for messages that say what is wrong with the file.
-    read_json_object(path)
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises this class itself, and no other
+        read_json_object(path)  # which says better what is wrong with a file that is no JSON
         reason = str(error).splitlines()[0] if str(error) else "broken"
         raise CheckpointError(f"{path}: not a tokenizer ({reason})") from error
 
