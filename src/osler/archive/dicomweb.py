@@ -21,6 +21,7 @@ from osler.archive.query import Query, agrees
 from osler.archive.retry import retried
 from osler.archive.settings import LinkSettings
 from osler.archive.store import InstanceStore
+from osler.archive.web_errors import on_the_way, refusal
 from osler.errors import ArchiveError, ArchiveUnreachableError, InputError
 
 _PAGE = 1000
@@ -33,7 +34,6 @@ _BATCH_FILES = 50
 _BATCH_BYTES = 32 << 20
 
 _REFERENCED_SEQUENCE, _REFERENCED_UID = "00081199", "00081155"
-_TOO_MANY_REQUESTS = 429
 
 
 class WebArchive:
@@ -196,34 +196,13 @@ class WebArchive:
         self, method: str, path: str, *, allowed: Sequence[int] = (200, 204), **rest: Any
     ) -> Iterator[httpx2.Response]:
         """Ask, and say in one line what went wrong on the way."""
-        try:
-            with self._client.stream(method, self.address.base + path, **rest) as response:
-                if response.status_code not in allowed:
-                    raise self._refusal(response)
-                yield response
-        except httpx2.TimeoutException:
-            raise ArchiveUnreachableError(f"{self.address}: no answer for too long") from None
-        except httpx2.ConnectError as error:
-            reason = " ".join(str(error).split())[:100]
-            raise ArchiveUnreachableError(f"{self.address}: out of reach ({reason})") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            reason = type(error).__name__
-            raise ArchiveUnreachableError(
-                f"{self.address}: the connection broke off ({reason})"
-            ) from None
-
-    def _refusal(self, response: httpx2.Response) -> ArchiveError:
-        # Never the answer's words: servers like to quote what they were asked.
-        status = response.status_code
-        if response.is_redirect:
-            return ArchiveError(f"{self.address}: redirects elsewhere, and Osler does not follow")
-        if status in (401, 403):
-            which = "needs a token" if self._settings.token is None else "refuses the token"
-            return ArchiveError(f"{self.address}: {which} ({status})")
-        kind = ArchiveError
-        if status >= 500 or status == _TOO_MANY_REQUESTS:
-            kind = ArchiveUnreachableError
-        return kind(f"{self.address}: answers {status} {response.reason_phrase}".rstrip())
+        with (
+            on_the_way(self.address),
+            self._client.stream(method, self.address.base + path, **rest) as response,
+        ):
+            if response.status_code not in allowed:
+                raise refusal(self.address, response, self._settings.token)
+            yield response
 
     def _json(self, response: httpx2.Response) -> Any:
         data = bytearray()

@@ -17,7 +17,8 @@ from osler.archive.address import WebAddress
 from osler.archive.retry import retried
 from osler.archive.settings import LinkSettings
 from osler.archive.smart_token import BackendClient, TokenSource
-from osler.errors import ArchiveError, ArchiveUnreachableError, InputError, RecordError
+from osler.archive.web_errors import on_the_way, refusal
+from osler.errors import ArchiveError, InputError, RecordError
 
 _PAGE = 200
 _MOST_PAGES = 10_000
@@ -25,7 +26,6 @@ _MOST_PAGE_BYTES = 64 << 20
 _MOST_BYTES = 256 << 20
 _JSON = "application/fhir+json"
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
-_TOO_MANY_REQUESTS = 429
 # What servers answer that have no such operation or no such search.
 _NOT_THERE = (400, 404, 405, 422, 501)
 
@@ -165,7 +165,7 @@ class FhirServer:
 
     def _asked(self, url: str, params: Sequence[tuple[str, str]]) -> bytes:
         """One answer, its JSON on one line."""
-        try:
+        with on_the_way(self.address):
             token = self._tokens.token() if self._tokens else self._settings.token
             headers = {"accept": _JSON}
             if token is not None:
@@ -174,16 +174,10 @@ class FhirServer:
             query: Any = list(params) or None
             with self._http.stream("GET", url, params=query, headers=headers) as response:
                 if response.status_code != 200:
-                    raise self._refusal(response, token)
+                    there = response.status_code not in _NOT_THERE
+                    kind = ArchiveError if there else _NotThereError
+                    raise refusal(self.address, response, token, kind)
                 return self._body(response)
-        except httpx2.TimeoutException:
-            raise ArchiveUnreachableError(f"{self.address}: no answer for too long") from None
-        except httpx2.ConnectError as error:
-            reason = " ".join(str(error).split())[:100]
-            raise ArchiveUnreachableError(f"{self.address}: out of reach ({reason})") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            reason = f"the connection broke off ({type(error).__name__})"
-            raise ArchiveUnreachableError(f"{self.address}: {reason}") from None
 
     def _body(self, response: httpx2.Response) -> bytes:
         data = bytearray()
@@ -199,21 +193,6 @@ class FhirServer:
             return msgspec.json.decode(data, type=_Page)
         except (msgspec.MsgspecError, RecursionError):
             raise ArchiveError(f"{self.address}: sends no FHIR; is it a FHIR server?") from None
-
-    def _refusal(self, response: httpx2.Response, token: str | None) -> ArchiveError:
-        # Never the answer's words: an OperationOutcome quotes what was asked.
-        status = response.status_code
-        if response.is_redirect:
-            return ArchiveError(f"{self.address}: redirects elsewhere, and Osler does not follow")
-        if status in (401, 403):
-            which = "needs a token" if token is None else "refuses the token"
-            return ArchiveError(f"{self.address}: {which} ({status})")
-        kind = ArchiveError
-        if status in _NOT_THERE:
-            kind = _NotThereError
-        elif status >= 500 or status == _TOO_MANY_REQUESTS:
-            kind = ArchiveUnreachableError
-        return kind(f"{self.address}: answers {status} {response.reason_phrase}".rstrip())
 
 
 def _origin(url: str) -> tuple[str, str]:
