@@ -27,7 +27,7 @@ def test_the_faces_of_the_models() -> None:
 
     assert _public(ChatModel) == ["ask", "chat", "stream", "version"]
     assert _public(Assistant) == ["config", "engine", "logits", "processor", "save", "version"]
-    assert _public(RemoteAssistant) == ["version"]
+    assert _public(RemoteAssistant) == ["scored", "version"]
     assert issubclass(Assistant, ChatModel)
     assert issubclass(RemoteAssistant, ChatModel)
     assert _public(ImageTextEncoder) == [

@@ -27,7 +27,7 @@ def test_nothing_is_guessed_where_nothing_came_before() -> None:
     lookup = PromptLookup()
     assert lookup.draft([1, 2], 3) == []
     assert lookup.draft([1, 2, 3, 4], 3) == []
-    assert lookup.draft([1, 2, 3, 4, 2, 3], 3) == []
+    assert lookup.draft([1, 2, 3, 4, 5, 3], 3) == []
     assert lookup.draft([1, 2, 3, 4, 2, 3, 1, 2, 3], 3) == [4, 2, 3]
 
 
