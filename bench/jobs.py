@@ -94,7 +94,7 @@ class Bench:
             for number in range(REQUESTS)
         ]
         start = time.perf_counter()
-        done = _finish(engine, engine.prepare(prompts, _greedy(OWN_NEW_TOKENS))())
+        done = _finish(engine.prepare(prompts, _greedy(OWN_NEW_TOKENS))())
         total_s = time.perf_counter() - start
         return {"total_s": total_s, "new_tok_s": sum(len(one.ids) for one in done) / total_s}
 
@@ -166,15 +166,15 @@ def _greedy(new_tokens: int) -> SamplingParams:
     return SamplingParams(max_new_tokens=new_tokens)
 
 
-def _finish(engine: Engine, requests: Sequence[Request]) -> list[Generation]:
-    del engine  # iterating a request runs its engine
+def _finish(requests: Sequence[Request]) -> list[Generation]:
+    """Answer all; iterating a request runs its engine."""
     return [event for request in requests for event in request if isinstance(event, Generation)]
 
 
 def _timed(engine: Engine, prompt: Prompt, new_tokens: int) -> Figures:
     """A request alone, with the definitions of the peers' program."""
     start = time.perf_counter()
-    (done,) = _finish(engine, [engine.submit(prompt, _greedy(new_tokens))])
+    (done,) = _finish([engine.submit(prompt, _greedy(new_tokens))])
     total_s = time.perf_counter() - start
     if len(done.ids) != new_tokens:
         raise SystemExit(f"the answer ended after {len(done.ids)} tokens of {new_tokens}")

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -16,14 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import osler
-from osler import cli_archive, cli_finetune, cli_look, cli_quantize, cli_record, cli_train
+from osler import (
+    cli_archive,
+    cli_finetune,
+    cli_info,
+    cli_look,
+    cli_quantize,
+    cli_record,
+    cli_train,
+)
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
 
 if TYPE_CHECKING:
     from osler.tasks.chat_model import ChatModel
-    from osler.tasks.info import ModelInfo
 
 # Verbs import their tasks when they run: torch takes seconds, and `osler --help` should not.
 
@@ -145,23 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--out", required=True, type=Path, metavar="FILE.npy")
     _model_options(embed, "a MedSigLIP")
 
-    info = _verb(
-        verbs,
-        "info",
-        _info,
-        "show a model's sizes, tokens and memory needs, without reading its weights",
-        "osler info medgemma_4b",
-    )
-    info.add_argument(
-        "model",
-        metavar="MODEL",
-        help="nano, a folder, a hub id, or a configuration: medgemma_4b, medgemma_27b_text, "
-        "medgemma_27b, medsiglip_448",
-    )
-    info.add_argument(
-        "--verify", action="store_true", help="compare the checksums of a packed model's weights"
-    )
-    info.add_argument("--json", action="store_true", help="print JSON")
+    info = _verb(verbs, "info", cli_info.run, cli_info.PURPOSE, cli_info.EXAMPLE)
+    cli_info.add_options(info)
 
     quantize = _verb(
         verbs, "quantize", cli_quantize.run, cli_quantize.PURPOSE, cli_quantize.EXAMPLE
@@ -356,44 +348,6 @@ def _embed(args: argparse.Namespace) -> None:
         print_json({"out": str(args.out), "shape": list(rows.shape), "notice": encoder.notice})
     else:
         note(f"wrote {args.out}: float32 {rows.shape}. {encoder.notice}")
-
-
-def _info(args: argparse.Namespace) -> None:
-    from osler.tasks.info import model_info, verify
-
-    info = model_info(args.model)
-    if args.verify:
-        verify(args.model)
-        note(f"{args.model}: all checksums are right")
-    if args.json:
-        print_json(asdict(info))
-    else:
-        print("\n".join(_info_lines(info)))
-
-
-def _info_lines(info: "ModelInfo") -> Iterable[str]:
-    yield f"{info.name}: {info.family}" + (f", version {info.version}" if info.version else "")
-    if info.formats:
-        yield "packed       " + ", ".join(f"{part} {kind}" for part, kind in info.formats.items())
-    yield f"parameters   {sum(info.parameters.values()):,}"
-    for part, count in info.parameters.items():
-        yield f"  {part:20} {count:>14,}"
-    if info.image_size_px:
-        tokens = f", {info.tokens_per_image} tokens each" if info.tokens_per_image else ""
-        yield f"images       {info.image_size_px} x {info.image_size_px} px{tokens}"
-    yield f"context      {info.context_tokens:,} tokens"
-    lengths = next(iter(info.cache_bytes.values()), {})
-    yield "memory          weights" + "".join(f"{f'+ {n:,} tokens':>18}" for n in lengths)
-    for dtype, size_bytes in info.weights_bytes.items():
-        caches = info.cache_bytes.get(dtype, {}).values()
-        yield f"  {dtype:10} {_memory(size_bytes):>10}" + "".join(
-            f"{_memory(n):>18}" for n in caches
-        )
-
-
-def _memory(size_bytes: int) -> str:
-    gibibytes = size_bytes / 2**30
-    return f"{gibibytes:.1f} GiB" if gibibytes >= 1 else f"{size_bytes / 2**20:.1f} MiB"
 
 
 def _show(args: argparse.Namespace) -> None:

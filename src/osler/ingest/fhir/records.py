@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+Precision = Literal["year", "month", "day", "time"]
+
 
 class When(Struct, frozen=True, gc=False):
     """A FHIR date, dateTime or instant.
@@ -27,9 +29,10 @@ class When(Struct, frozen=True, gc=False):
     epoch_s: float
 
     @property
-    def precision(self) -> Literal["year", "month", "day", "time"]:
+    def precision(self) -> Precision:
         """How exact the text is."""
-        return {4: "year", 7: "month", 10: "day"}.get(len(self.text), "time")  # type: ignore[return-value]  # mypy takes the values for str
+        by_length: dict[int, Precision] = {4: "year", 7: "month", 10: "day"}
+        return by_length.get(len(self.text), "time")
 
     @property
     def order(self) -> tuple[str, float]:
