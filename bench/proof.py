@@ -69,7 +69,7 @@ def contenders(given: argparse.Namespace) -> dict[str, list[Contender]]:
 
     eight = str(Path(__file__).with_name("peer_eight.py"))
     repeat = ("--repeat", given.repeat)
-    long_prompt = ("--prompt-tokens", "8192", "--new-tokens", "2", "--repeat", "1")
+    long_prompt = ("--prompt-tokens", "8000", "--new-tokens", "2", "--repeat", "1")
     found = {
         "decode": [
             ours("decode", *repeat),
@@ -81,7 +81,7 @@ def contenders(given: argparse.Namespace) -> dict[str, list[Contender]]:
             *vllm("--prompt-tokens", "512", "--new-tokens", "2"),
         ],
         "prefill_8k": [
-            ours("prefill", "--tokens", "8192", "--repeat", "1", "--no-warm-up"),
+            ours("prefill", "--tokens", "8000", "--repeat", "1", "--no-warm-up"),
             *llama(*long_prompt),
             *vllm(*long_prompt),
         ],
