@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import osler
 from osler import (
     cli_archive,
+    cli_ask,
     cli_finetune,
     cli_info,
     cli_look,
@@ -25,12 +25,10 @@ from osler import (
     cli_record,
     cli_train,
 )
+from osler.cli_options import add_image_options, add_model_options, add_slices_option
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
-
-if TYPE_CHECKING:
-    from osler.tasks.chat_model import ChatModel
 
 # Verbs import their tasks when they run: torch takes seconds, and `osler --help` should not.
 
@@ -85,45 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"osler {osler.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    ask = _verb(
-        verbs,
-        "ask",
-        _ask,
-        "ask a question, with or without images, and stream the answer",
-        'osler ask chest.dcm "Describe this X-ray."',
-    )
-    ask.usage = "osler ask [IMAGE ...] QUESTION [options]"
-    ask.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="IMAGE ... QUESTION",
-        help="pictures, DICOM or NIfTI files, folders or zips of them, as many as you like or "
-        "none, then what to ask",
-    )
-    _model_options(ask, "a MedGemma")
-    # With an engine, no name is its only model's.
-    ask.set_defaults(model=None)
-    ask.add_argument(
-        "--engine",
-        metavar="URL",
-        help="send images and question to this server (OpenAI API), where the model then is",
-    )
-    ask.add_argument(
-        "--engine-token-env", metavar="NAME", help="the environment variable with its token"
-    )
-    _image_options(ask)
-    cli_look.add_slices_option(ask)
-    ask.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
-    ask.add_argument("--system", help="a system message")
-    ask.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
-    ask.add_argument("--temperature", type=float, default=0.0, help="0 takes the best token always")
-    ask.add_argument("--top-k", type=int, default=0, metavar="K")
-    ask.add_argument("--top-p", type=float, default=1.0, metavar="P")
-    ask.add_argument("--min-p", type=float, default=0.0, metavar="P")
-    ask.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X")
-    ask.add_argument("--no-repeat-ngram-size", type=int, default=0, metavar="N")
-    ask.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT")
-    ask.add_argument("--seed", type=int, help="the same seed gives the same tokens")
+    ask = _verb(verbs, "ask", cli_ask.run, cli_ask.PURPOSE, cli_ask.EXAMPLE)
+    cli_ask.add_options(ask)
 
     classify = _verb(
         verbs,
@@ -137,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "--head", metavar="DIR", help="a classifier that `osler finetune --method probe` made"
     )
-    _model_options(classify, "a MedSigLIP")
+    add_model_options(classify, "a MedSigLIP")
     # With a head, no name is the encoder that it was made on.
     classify.set_defaults(model=None)
 
@@ -150,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("inputs", nargs="+", metavar="IMAGE", help="a picture or a DICOM file")
     embed.add_argument("--out", required=True, type=Path, metavar="FILE.npy")
-    _model_options(embed, "a MedSigLIP")
+    add_model_options(embed, "a MedSigLIP")
 
     info = _verb(verbs, "info", cli_info.run, cli_info.PURPOSE, cli_info.EXAMPLE)
     cli_info.add_options(info)
@@ -200,8 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--model", default="nano", help="nano, a folder or a hub id")
     show.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     show.add_argument("--json", action="store_true", help="print JSON")
-    _image_options(show)
-    cli_look.add_slices_option(show)
+    add_image_options(show)
+    add_slices_option(show)
 
     serve = _verb(
         verbs,
@@ -227,83 +188,6 @@ def _verb(
     parser = verbs.add_parser(name, help=purpose, description=purpose, epilog=f"example: {example}")
     parser.set_defaults(run=run, usage_error=parser.error)
     return parser
-
-
-def _model_options(parser: argparse.ArgumentParser, kind: str) -> None:
-    parser.add_argument("--model", default="nano", help=f"{kind}: nano, a folder or a hub id")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", help="float32 or bfloat16; else what the checkpoint holds")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _image_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--squaring",
-        choices=["pad", "stretch"],
-        default="pad",
-        help="pad to a square with zeros, as MedGemma was trained, or stretch",
-    )
-    parser.add_argument(
-        "--pan-and-scan", action="store_true", help="add crops of an image that is far from square"
-    )
-
-
-def _ask(args: argparse.Namespace) -> None:
-    from osler.tasks.content import question_messages, read_content
-
-    *images, question = args.inputs
-    if os.path.exists(question):
-        args.usage_error(f"the last argument is the question, and {question!r} is a file")
-    # Before the model: a wrong file should not cost the minute that a large one takes to load.
-    with Progress() as progress:
-        content = read_content(images, max_slices=args.max_slices, progress=progress)
-    for said in content.notes:
-        note(f"osler: note: {said}")
-    model = _chat_model(args)
-    stream = model.stream(
-        question_messages(question, content.items, args.system),
-        squaring=args.squaring,
-        pan_and_scan=args.pan_and_scan,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty,
-        no_repeat_ngram_size=args.no_repeat_ngram_size,
-        stop=tuple(args.stop),
-        seed=args.seed,
-        on_thought=_show_thought,
-    )
-    for piece in stream:
-        if not args.json:
-            print(piece, end="", flush=True)
-    answer = stream.answer
-    if args.json:
-        print_json(asdict(answer))
-        return
-    print(f"\n\n{answer.notice}", flush=True)
-    note(
-        f"{answer.new_tokens} tokens in {answer.timings.total_s:.1f} s, "
-        f"the first after {answer.timings.prepare_s + answer.timings.first_token_s:.1f} s"
-    )
-
-
-def _chat_model(args: argparse.Namespace) -> "ChatModel":
-    if args.engine is None:
-        return osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
-    from osler.inference.remote_address import remote_address
-
-    if (warning := remote_address(args.engine).warning) is not None:
-        note(f"osler: warning: {warning}")
-    token = None if args.engine_token_env is None else _environment(args.engine_token_env)
-    return osler.load(args.model, version=args.version, engine=args.engine, engine_token=token)
-
-
-def _environment(name: str) -> str:
-    if (value := os.environ.get(name)) is None:
-        raise OslerError(f"there is no environment variable {name}")
-    return value
 
 
 def _classify(args: argparse.Namespace) -> None:
@@ -394,7 +278,3 @@ def _progress(total: int) -> Iterator[Callable[[int], object]]:
     # Silent on short work, and where standard error is no terminal.
     with tqdm(total=total, unit="image", delay=2, disable=None) as bar:
         yield lambda done: bar.update(done - bar.n)
-
-
-def _show_thought(piece: str) -> None:
-    print(piece, end="", file=sys.stderr, flush=True)

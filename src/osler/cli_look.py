@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osler.cli_options import add_slices_option
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 
 if TYPE_CHECKING:
@@ -36,24 +37,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_slices_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def add_slices_option(parser: argparse.ArgumentParser) -> None:
-    """Add the limit on slices, which all verbs that take volumes share."""
-    parser.add_argument(
-        "--max-slices",
-        type=_at_least_one,
-        default=85,
-        metavar="N",
-        help="of all volumes and clips together, taken evenly",
-    )
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def run(args: argparse.Namespace) -> None:

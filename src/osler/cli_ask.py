@@ -1,0 +1,125 @@
+"""`osler ask`: a question about images, in the words of a model."""
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import osler
+from osler.cli_options import add_image_options, add_model_options, add_slices_option
+from osler.cli_output import Progress, note, print_json
+from osler.errors import OslerError
+
+if TYPE_CHECKING:
+    from osler.tasks.chat_model import ChatModel
+
+PURPOSE = "ask a question, with or without images, and stream the answer"
+EXAMPLE = 'osler ask chest.dcm "Describe this X-ray."'
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the verb takes."""
+    parser.usage = "osler ask [IMAGE ...] QUESTION [options]"
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE ... QUESTION",
+        help="pictures, DICOM or NIfTI files, folders or zips of them, as many as you like or "
+        "none, then what to ask",
+    )
+    add_model_options(parser, "a MedGemma")
+    # With an engine, no name is its only model's.
+    parser.set_defaults(model=None)
+    parser.add_argument(
+        "--engine",
+        metavar="URL",
+        help="send images and question to this server (OpenAI API), where the model then is",
+    )
+    parser.add_argument(
+        "--engine-token-env", metavar="NAME", help="the environment variable with its token"
+    )
+    add_image_options(parser)
+    add_slices_option(parser)
+    parser.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
+    parser.add_argument("--system", help="a system message")
+    _add_sampling_options(parser)
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 takes the best token always"
+    )
+    parser.add_argument("--top-k", type=int, default=0, metavar="K")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P")
+    parser.add_argument("--min-p", type=float, default=0.0, metavar="P")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X")
+    parser.add_argument("--no-repeat-ngram-size", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before TEXT"
+    )
+    parser.add_argument("--seed", type=int, help="the same seed gives the same tokens")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read what was handed in, ask, and print as the answer comes."""
+    from osler.tasks.content import question_messages, read_content
+
+    *images, question = args.inputs
+    if os.path.exists(question):
+        args.usage_error(f"the last argument is the question, and {question!r} is a file")
+    # Before the model: a wrong file should not cost the minute that a large one takes to load.
+    with Progress() as progress:
+        content = read_content(images, max_slices=args.max_slices, progress=progress)
+    for said in content.notes:
+        note(f"osler: note: {said}")
+    model = _chat_model(args)
+    stream = model.stream(
+        question_messages(question, content.items, args.system),
+        squaring=args.squaring,
+        pan_and_scan=args.pan_and_scan,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        repetition_penalty=args.repetition_penalty,
+        no_repeat_ngram_size=args.no_repeat_ngram_size,
+        stop=tuple(args.stop),
+        seed=args.seed,
+        on_thought=_show_thought,
+    )
+    for piece in stream:
+        if not args.json:
+            print(piece, end="", flush=True)
+    answer = stream.answer
+    if args.json:
+        print_json(asdict(answer))
+        return
+    print(f"\n\n{answer.notice}", flush=True)
+    note(
+        f"{answer.new_tokens} tokens in {answer.timings.total_s:.1f} s, "
+        f"the first after {answer.timings.prepare_s + answer.timings.first_token_s:.1f} s"
+    )
+
+
+def _chat_model(args: argparse.Namespace) -> "ChatModel":
+    if args.engine is None:
+        return osler.load(args.model, device=args.device, dtype=args.dtype, version=args.version)
+    from osler.inference.remote_address import remote_address
+
+    if (warning := remote_address(args.engine).warning) is not None:
+        note(f"osler: warning: {warning}")
+    token = None if args.engine_token_env is None else _environment(args.engine_token_env)
+    return osler.load(args.model, version=args.version, engine=args.engine, engine_token=token)
+
+
+def _environment(name: str) -> str:
+    if (value := os.environ.get(name)) is None:
+        raise OslerError(f"there is no environment variable {name}")
+    return value
+
+
+def _show_thought(piece: str) -> None:
+    print(piece, end="", file=sys.stderr, flush=True)
