@@ -77,16 +77,16 @@ def test_the_classes_are_those_of_the_labels() -> None:
     assert len(lessons.labels) == len(items)
 
 
-def test_the_blocks_see_only_the_kept_patches() -> None:
+def test_images_are_varied_anew_and_made_to_the_towers_size() -> None:
     items = one_of_each_class()[:2]
-    tower = MedSiglip(tiny_medsiglip()).vision_model
-    grid = tower.embeddings.position_embedding.num_embeddings
-    whole, some = (varied_images(items, stripes(2), grid, kept) for kept in (None, 5))
-    chosen = [(i, random.Random(i)) for i in (0, 1)]
-    assert see(tower, whole(chosen)).shape[:2] == (2, grid)
-    assert see(tower, some(chosen)).shape[:2] == (2, 5)
-    kept = [there(some([(0, random.Random(seed))]).kept_BK) for seed in (0, 1)]
-    assert not torch.equal(kept[0], kept[1]), "the same patches twice"
+    encoders = MedSiglip(tiny_medsiglip())
+    grid = encoders.config.vision_config.grid
+    show = varied_images(items, stripes(2), side_px=20)
+    first, again, other = (show([(i, random.Random(seed)) for i in (0, 1)]) for seed in (0, 0, 1))
+    assert there(first.pixels_BCSS).shape == (2, 3, 20, 20)
+    assert torch.equal(there(first.pixels_BCSS), there(again.pixels_BCSS))
+    assert not torch.equal(there(first.pixels_BCSS), there(other.pixels_BCSS))
+    assert see(encoders, first).shape[:2] == (2, grid**2)
 
 
 def test_a_resting_tower_shows_one_of_its_views() -> None:
@@ -94,7 +94,7 @@ def test_a_resting_tower_shows_one_of_its_views() -> None:
     show = kept_views(patches, [[0, 3], [1, 4], [2]])
     shown = there(show([(0, random.Random(seed)) for seed in range(20)]).patches_BPD)
     assert {int(view[0, 0] == patches[3, 0, 0]) for view in shown} == {0, 1}
-    assert see(MedSiglip(tiny_medsiglip()).vision_model, Shown(patches_BPD=shown)) is shown
+    assert see(MedSiglip(tiny_medsiglip()), Shown(patches_BPD=shown)) is shown
 
 
 def test_choosing_asks_for_any_of_the_true_captions() -> None:
@@ -108,7 +108,7 @@ def test_choosing_asks_for_any_of_the_true_captions() -> None:
 def three_sets(ranks: Ranks, batch_size: int = 12) -> LessonBatches:
     by_set = {item.set_name: item for item in one_of_each_class()}
     items = [by_set[name] for name in ("cxr_kermany", "mri_brain_tumor", "us_busi")]
-    show = varied_images(items, stripes(3), patches=16, kept_patches=None)
+    show = varied_images(items, stripes(3))
     lessons = Lessons(items, common_class=1, common_set=1)
     return LessonBatches(
         lessons, show, tokenize, batch_size=batch_size, texts=12, ranks=ranks, seed=0

@@ -41,12 +41,17 @@ def image_square(row: Row, side_px: int) -> Tensor:
         raise UnreadableFileError(f"{row.where}: the image cannot be decoded") from error
 
 
-def pixels(square_3SS: Tensor, set_name: str, rng: random.Random | None) -> Tensor:
-    """A square as a model sees it, float32 -1 to 1; varied where there is a generator."""
+def pixels(
+    square_3SS: Tensor, set_name: str, rng: random.Random | None, side_px: int | None = None
+) -> Tensor:
+    """A square as a model sees it, float32 -1 to 1.
+
+    Where there is a generator, it is varied, and may be made smaller (`augment`).
+    """
     if rng is None:
         return to_model_range(square_3SS)
     generator = torch.Generator().manual_seed(rng.getrandbits(63))
-    return augment(square_3SS[None], [set_name], generator)[0]
+    return augment(square_3SS[None], [set_name], generator, side_px)[0]
 
 
 def packed(row: Row) -> PackedImage | None:

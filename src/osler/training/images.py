@@ -54,7 +54,12 @@ def to_model_range(squares_B3SS: Tensor) -> Tensor:
     return squares_B3SS.float() / 127.5 - 1.0
 
 
-def augment(squares_B3SS: Tensor, sets: Sequence[str], generator: torch.Generator) -> Tensor:
+def augment(
+    squares_B3SS: Tensor,
+    sets: Sequence[str],
+    generator: torch.Generator,
+    side_px: int | None = None,
+) -> Tensor:
     """Vary images: zoom, shift, tilt, brightness and contrast; mirror and turn where that is true.
 
     Args:
@@ -63,11 +68,13 @@ def augment(squares_B3SS: Tensor, sets: Sequence[str], generator: torch.Generato
             they are never mirrored; skin and slides have no upright, so they may be turned by
             any angle. Colours keep their hue: in skin, eyes and slides it is the finding.
         generator: source of the randomness.
+        side_px: of the result; None for that of the squares. Not less than half of it, since
+            nothing is averaged.
 
     Returns:
-        float32 (B, 3, S, S), -1 to 1; what is shifted in is black, like the padding.
+        float32 (B, 3, side_px, side_px), -1 to 1; what is shifted in is black, like the padding.
     """
-    count, side = len(sets), squares_B3SS.shape[-1]
+    count, side = len(sets), side_px or squares_B3SS.shape[-1]
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(count).uniform_(low, high, generator=generator)
@@ -96,6 +103,15 @@ def augment(squares_B3SS: Tensor, sets: Sequence[str], generator: torch.Generato
     pixels *= slope[:, None, None, None]
     pixels += base[:, None, None, None]
     return pixels.clamp_(0.0, 2.0).sub_(1.0)
+
+
+def resized(pixels_BCSS: Tensor, side_px: int) -> Tensor:
+    """Images at another size, averaged where they become smaller."""
+    if pixels_BCSS.shape[-1] == side_px:
+        return pixels_BCSS
+    return F.interpolate(
+        pixels_BCSS, size=(side_px, side_px), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 @cache

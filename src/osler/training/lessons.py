@@ -5,7 +5,7 @@ is asked for the class by a plain classifier, which is thrown away, and to choos
 are true of an image among all of the step.
 
 Shapes: N images held, B images, M texts, C channels, S image side, L text positions, P patches,
-K patches kept, D hidden_size.
+D hidden_size, K classes.
 
 Source: MedGemma (arXiv 2507.05201), section 2.1; SigLIP (arXiv 2303.15343).
 """
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from osler.evaluation.naming import findings, study_path
 from osler.ingest.image_pack import PackedImage
 from osler.models.medsiglip import MedSiglip, sigmoid_loss
-from osler.models.siglip import VisionTower
 from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.contrastive import Tokenize
 from osler.training.distributed import Ranks
 from osler.training.image_rows import pixels
+from osler.training.images import resized, to_model_range
 from osler.training.loop import Batches, Size
 from osler.training.streams.mixture import Mixture
 from osler.training.streams.shards import Row
@@ -55,12 +55,10 @@ class Lessons:
     ) -> None:
         self.items = items
         self.keys = [class_key(item) for item in items]
-        # A case is no class: images without a labelled finding are told apart by study only.
-        names = [
-            key if findings(item) else study_path(item)
-            for item, key in zip(items, self.keys, strict=True)
-        ]
+        names = self.names(items)
         self.classes = sorted(set(names))
+        set_of = {name: item.set_name for name, item in zip(names, items, strict=True)}
+        self.sets = [set_of[name] for name in self.classes]
         self.labels = torch.tensor([self.classes.index(name) for name in names])
         self._members: dict[str, list[int]] = defaultdict(list)
         for index, (item, name) in enumerate(zip(items, names, strict=True)):
@@ -75,6 +73,14 @@ class Lessons:
             )
             for item, name in zip(items, names, strict=True)
         ]
+
+    @staticmethod
+    def names(items: Sequence[PackedImage]) -> list[str]:
+        """The class of each image.
+
+        A case is no class: images without a labelled finding are told apart by study only.
+        """
+        return [class_key(item) if findings(item) else study_path(item) for item in items]
 
     def epochs(self, seed: int) -> list["LessonRows"]:
         """The images as a source; a rare one comes up to twelve times an epoch."""
@@ -123,16 +129,14 @@ class LessonRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """Images as a batch shows them: pixels and the patches that are kept of each, or patches.
+    """Images as a batch shows them: pixels, or patches.
 
     Attributes:
         pixels_BCSS: -1 to 1.
-        kept_BK: numbers of the patches that the tower's blocks see; None for all.
         patches_BPD: what a resting tower gave, instead.
     """
 
     pixels_BCSS: Tensor | None = None
-    kept_BK: Tensor | None = None
     patches_BPD: Tensor | None = None
 
 
@@ -140,24 +144,19 @@ Show = Callable[[Sequence[tuple[int, random.Random]]], Shown]
 
 
 def varied_images(
-    items: Sequence[PackedImage], squares_N3SS: Tensor, patches: int, kept_patches: int | None
+    items: Sequence[PackedImage], squares_N3SS: Tensor, side_px: int | None = None
 ) -> Show:
     """Show images varied anew each time.
 
     Args:
         items: of which sets the images are.
         squares_N3SS: uint8 images.
-        patches: of an image.
-        kept_patches: how many of them, chosen at random, the tower's blocks see; all where None.
-            A third of them teach nearly as much in a third of the time (FLIP, arXiv 2212.00794).
+        side_px: of what is shown; None for that of the squares.
     """
 
     def show(chosen: Sequence[tuple[int, random.Random]]) -> Shown:
-        kept = None
-        if kept_patches is not None:
-            kept = torch.tensor([rng.sample(range(patches), kept_patches) for _, rng in chosen])
-        varied = [pixels(squares_N3SS[i], items[i].set_name, rng) for i, rng in chosen]
-        return Shown(pixels_BCSS=torch.stack(varied), kept_BK=kept)
+        varied = [pixels(squares_N3SS[i], items[i].set_name, rng, side_px) for i, rng in chosen]
+        return Shown(pixels_BCSS=torch.stack(varied))
 
     return show
 
@@ -177,15 +176,13 @@ def kept_views(patches_NPD: Tensor, rows: Sequence[Sequence[int]]) -> Show:
     return show
 
 
-def see(tower: VisionTower, shown: Shown) -> Tensor:
-    """The tower's output (B, P or K, D) for images as they are shown."""
+def see(encoders: MedSiglip, shown: Shown) -> Tensor:
+    """The vision tower's output (B, P, D) for images as they are shown, made to its size."""
     if shown.patches_BPD is not None:
         return shown.patches_BPD
     assert shown.pixels_BCSS is not None
-    x_BPD = tower.embeddings(shown.pixels_BCSS)
-    if shown.kept_BK is not None:
-        x_BPD = x_BPD.gather(1, shown.kept_BK[..., None].expand(-1, -1, x_BPD.shape[-1]))
-    patches: Tensor = tower.post_layernorm(tower.encoder(x_BPD))
+    side_px = encoders.config.vision_config.image_size
+    patches: Tensor = encoders.vision_model(resized(shown.pixels_BCSS, side_px))
     return patches
 
 
@@ -258,6 +255,12 @@ class WithClasses(nn.Module):
         self.encoders = encoders
         self.classifier = nn.Linear(encoders.config.vision_config.hidden_size, classes)
 
+    def scores(self, pixels_BCSS: Tensor) -> Tensor:
+        """Of each class, (B, K)."""
+        patches_BPD = see(self.encoders, Shown(pixels_BCSS=pixels_BCSS))
+        scores: Tensor = self.classifier(self.encoders.vision_head(patches_BPD).float())
+        return scores
+
 
 class LessonTask:
     """Encoders that learn from labelled images.
@@ -270,6 +273,8 @@ class LessonTask:
             that knows nothing either.
         choice_weight: weight of choosing, among all captions of the step, those that are true of
             an image. The sigmoid loss alone leaves classes of small sets behind the common ones.
+        teach: pixels (B, C, S, S) to a teacher's scores (B, K), which the plain classification
+            follows on the same view, beside the labels; None for labels alone.
         evaluate: validation figures of the encoders.
     """
 
@@ -282,11 +287,13 @@ class LessonTask:
         *,
         label_weight: float = 1.0,
         choice_weight: float = 1.0,
+        teach: Callable[[Tensor], Tensor] | None = None,
         evaluate: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self.model = model
         self.batches = batches
         self._label_weight, self._choice_weight = label_weight, choice_weight
+        self._teach = teach
         self._evaluate = evaluate
 
     def size(self, batch: LessonBatch) -> Size:
@@ -296,19 +303,23 @@ class LessonTask:
     def loss(self, batch: LessonBatch) -> tuple[Tensor, dict[str, float]]:
         """Sigmoid loss, classification and choice, weighed."""
         encoders = self.model.encoders
-        pooled = encoders.vision_head(see(encoders.vision_model, batch.shown)).float()
+        pooled = encoders.vision_head(see(encoders, batch.shown)).float()
         told = encoders.text_model(batch.ids_ML).float()
         logits = encoders.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
+        scores_BK = self.model.classifier(pooled).float()
         parts = {
             "pairs": sigmoid_loss(logits, batch.match_BM),
-            "labels": F.cross_entropy(self.model.classifier(pooled), batch.labels_B),
+            "labels": F.cross_entropy(scores_BK, batch.labels_B),
             "choice": choice_loss(logits, batch.match_BM),
         }
-        loss = (
-            parts["pairs"]
-            + self._label_weight * parts["labels"]
-            + self._choice_weight * parts["choice"]
-        )
+        weights = {"pairs": 1.0, "labels": self._label_weight, "choice": self._choice_weight}
+        if self._teach is not None and batch.shown.pixels_BCSS is not None:
+            with torch.no_grad():
+                taught_BK = self._teach(batch.shown.pixels_BCSS).softmax(dim=1)
+            parts["taught"] = F.cross_entropy(scores_BK, taught_BK)
+            # Half the lesson: the labels know what the teacher got wrong.
+            weights["taught"] = weights["labels"] = self._label_weight / 2
+        loss = sum((weights[name] * part for name, part in parts.items()), start=torch.zeros(()))
         return loss, {name: part.item() for name, part in parts.items()}
 
     def evaluate(self) -> dict[str, float]:
@@ -325,3 +336,36 @@ def choice_loss(logits_BM: Tensor, match_BM: Tensor) -> Tensor:
         dim=1
     )
     return torch.where(match_BM.any(dim=1), surprise_B, 0.0).mean()
+
+
+def right_in_sets(
+    scores: Callable[[Tensor], Tensor],
+    lessons: Lessons,
+    items: Sequence[PackedImage],
+    squares_N3SS: Tensor,
+) -> dict[str, float]:
+    """The share of a set's images whose class has the highest score among the set's classes.
+
+    Args:
+        scores: pixels (B, C, S, S) to scores (B, K) of the lessons' classes.
+        lessons: what was learnt.
+        items: images held back.
+        squares_N3SS: uint8, of these images.
+    """
+    names = lessons.names(items)
+    found: dict[str, float] = {}
+    for set_name in sorted({item.set_name for item in items}):
+        rows = torch.tensor([i for i, item in enumerate(items) if item.set_name == set_name])
+        of_set = {k for k, of in enumerate(lessons.sets) if of == set_name}
+        other = torch.tensor([k not in of_set for k in range(len(lessons.classes))])
+        guessed = torch.cat(
+            [
+                scores(to_model_range(squares_N3SS[some])).masked_fill(other, -torch.inf).argmax(1)
+                for some in rows.split(64)
+            ]
+        ).tolist()
+        right = [
+            lessons.classes[g] == names[i] for g, i in zip(guessed, rows.tolist(), strict=True)
+        ]
+        found[f"right, {set_name}"] = sum(right) / len(right)
+    return found
