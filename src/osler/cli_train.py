@@ -40,6 +40,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="samples a step, over all ranks"
     )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PX",
+        help="for the recipe encoder: side of the images; the positions are resampled",
+    )
     parser.add_argument("--learning-rate", type=float, metavar="X", help="at its peak")
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument(
@@ -60,6 +66,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, and say where the model is."""
     weights = _weights(args)
+    if args.image_size is not None and args.recipe != "encoder":
+        args.usage_error("--image-size is for the recipe encoder")
     if not args.data.exists():
         raise OslerError(f"{args.data}: no such folder")
 
@@ -79,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
         bf16=False if args.float32 else None,
         compile=False if args.no_compile else None,
         weights=weights,
+        image_size=args.image_size,
     )
     recipe = getattr(import_module(f"osler.training.recipes.{args.recipe}"), args.recipe)
     with joined_ranks() as ranks:

@@ -64,6 +64,26 @@ def test_an_encoder_learns_from_pairs_of_any_kind(
     assert "val_loss" in read_metrics(out)[-1]["evaluation"]
 
 
+def test_one_set_of_weights_learns_at_another_resolution(
+    tmp_path: Path, encoder_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    write_image_pack(data, "train", one_of_each_class())
+    start = load_medsiglip(encoder_folder).config.vision_config
+    wanted = start.image_size * 2
+    size = ("--image-size", str(wanted), "--batch-size", "8")
+    assert train("encoder", data, out, encoder_folder, *size) == 0
+    assert load_medsiglip(out / "model").config.vision_config.grid == start.grid * 2
+    item = one_of_each_class()[0]
+    (tmp_path / "a.webp").write_bytes(item.image_bytes)
+    assert osler.load_encoder(out / "model").embed_images([tmp_path / "a.webp"]).shape == (1, 32)
+    odd = ("--image-size", str(wanted + 1))
+    assert train("encoder", data, tmp_path / "odd", encoder_folder, *odd) == 1
+    assert "not a multiple of patch_size" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        train("pretrain", data, tmp_path / "no", encoder_folder, *size)
+
+
 def test_pretraining_is_text_then_images(tmp_path: Path, decoder_folder: Path) -> None:
     out = tmp_path / "run"
     data = small_pack(tmp_path / "data")

@@ -4,6 +4,8 @@
 
 Sources are tars, folders or Parquet files of images with a text each, mixed by weight (the paper
 has 2 % of medical pairs among general ones); those of the data pack get captions from their labels.
+With another size of image the position embeddings are resampled, so that one set of weights serves
+two resolutions (896 and 448 in the paper).
 """
 
 from itertools import islice
@@ -18,6 +20,7 @@ from osler.training.contrastive import Pair, PairBatch, PairTask, Tokenize, pair
 from osler.training.image_rows import caption, image_square, pixels
 from osler.training.loop import LoopConfig, train
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
+from osler.training.resolution import at_resolution
 from osler.training.streams.batches import Ahead, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture, row_counts
 from osler.training.streams.shards import find_shards
@@ -39,6 +42,8 @@ def encoder(job: Job) -> Path:
     """Train; the model is left in `model` of the run's folder."""
     folder = locate(job.model or "nano", "medsiglip")
     model = in_own_memory(load_medsiglip(folder, dtype=torch.float32))
+    if job.image_size is not None:
+        model = at_resolution(model, job.image_size)
     tokenize = caption_tokenizer(folder, model.config.text_config.max_position_embeddings)
     side_px = model.config.vision_config.image_size
     config = job.loop(LOOP)

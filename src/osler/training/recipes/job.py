@@ -1,5 +1,7 @@
 """What every recipe is given, and what it leaves."""
 
+import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +38,7 @@ class Job:
         bf16: matrix products in bfloat16.
         compile: fuse the blocks.
         weights: share of each source, by name; none for that of its rows.
+        image_size: side of the encoder's images, px.
     """
 
     data: Path
@@ -50,6 +53,7 @@ class Job:
     bf16: bool | None = None
     compile: bool | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    image_size: int | None = None
 
     @property
     def ranks(self) -> Ranks:
@@ -122,4 +126,23 @@ def save_result(
         )
         save(gathered, folder)
         carry_over(like, folder, says if says is not None else notice(like))
+        if isinstance(model, MedSiglip):
+            _say_size(folder, model.config.vision_config.image_size)
     ranks.wait()
+
+
+def _say_size(folder: Path, image_size: int) -> None:
+    """Let the processor's files name the size that the weights are for."""
+    size = {"height": image_size, "width": image_size}
+    for name, part_of in (
+        ("preprocessor_config.json", None),
+        ("processor_config.json", "image_processor"),
+    ):
+        path = folder / name
+        values = json.loads(path.read_bytes()) if path.exists() else {}
+        settings = values if part_of is None else values.get(part_of)
+        if settings and settings.get("size") != size:
+            settings["size"] = size
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, path)
