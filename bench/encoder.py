@@ -22,7 +22,6 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.probe import Probe
@@ -91,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     (size,), (format,) = arguments.sizes, arguments.formats
     config = VisionConfig(image_size=size, num_hidden_layers=arguments.layers)
     tower = VisionPatches(config, RandomTower(config, format, native, pool), native, pool)
-    pixels = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pixels = np.random.default_rng(0).random((1, 3, size, size), np.float32) * 2 - 1
     times = []
     for _ in range(arguments.repeat + 1):
         start = time.perf_counter()

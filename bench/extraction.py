@@ -4,8 +4,8 @@ that gives just this answer."""
 import json
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from osler.inference.runner import Chunk, Runner
 from osler.models.config import MedGemmaConfig
@@ -67,7 +67,7 @@ class ScriptedRunner:
         """The model's."""
         return self._runner.config
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """As the model's, but the token of the script scores best."""
         logits_RV = self._runner.forward(chunks)
         (chunk,) = chunks
@@ -75,5 +75,5 @@ class ScriptedRunner:
         for row, position in enumerate(range(end - chunk.logits, end)):
             place = position - self._first
             if place < len(self._answer):
-                logits_RV[row, self._answer[place]] = torch.finfo(torch.float32).max / 2
+                logits_RV[row, self._answer[place]] = np.finfo(np.float32).max / 2
         return logits_RV

@@ -19,10 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from osler.inference.limits import pages_for
-from osler.inference.runner import Chunk, TorchRunner
+from osler.inference.runner import Chunk
+from osler.inference.torch_runner import TorchRunner
 from osler.models.checkpoint import load_medgemma
 from osler.models.config import MedGemmaConfig, layer_pattern, medgemma_4b
 from osler.models.hf_config import CONFIG_FILE, medgemma_json
@@ -125,14 +128,14 @@ def answer_of_osler(folder: Path, layers: int | None, seed: int) -> dict[str, An
     runner = TorchRunner(model)
     pages = range(pages_for(ids.shape[1] + NEW_TOKENS))
     runner.allocate(len(pages), len(pages))
-    soft: torch.Tensor | None = runner.embed_images(pixels).flatten(0, 1)
+    soft: NDArray[np.float32] | None = np.concatenate(runner.embed_images(pixels.numpy()))
     new, length, tokens = ids[0].tolist(), 0, list[int]()
     for _ in range(NEW_TOKENS):
         chunk = Chunk(
             ids=new, start=length, global_pages=pages, local_pages=pages, soft_TD=soft, logits=1
         )
         length += len(new)
-        soft, new = None, runner.forward([chunk]).argmax(dim=-1).tolist()
+        soft, new = None, runner.forward([chunk]).argmax(axis=-1).tolist()
         tokens += new
     return {
         "tokens": tokens,

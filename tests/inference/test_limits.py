@@ -9,7 +9,7 @@ from osler.errors import MemoryLimitError, PromptError
 from osler.inference import memory
 from osler.inference.limits import Limits, page_counts
 from osler.models.config import FULL, SLIDING, medgemma_4b
-from osler.models.kv_cache import PAGE_TOKENS, page_numbers
+from osler.models.pages import PAGE_TOKENS, page_numbers
 from osler.tasks.info import cache_numbers
 
 CONFIG = medgemma_4b()

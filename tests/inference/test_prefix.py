@@ -4,7 +4,7 @@ import pytest
 
 from osler.inference.pages import PagePool
 from osler.inference.prefix import GONE, Node, PrefixTree, common_length
-from osler.models.kv_cache import PAGE_TOKENS
+from osler.models.pages import PAGE_TOKENS
 
 WINDOW = 100
 FIRST, SECOND, THIRD = (tuple(range(start, start + PAGE_TOKENS)) for start in (0, 1000, 2000))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -11,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from osler.errors import CheckpointError
-from osler.inference.runner import Chunk, TorchRunner
+from osler.inference.runner import Chunk
+from osler.inference.torch_runner import TorchRunner
 from osler.models.checkpoint import (
     load_medgemma,
     load_medsiglip,
@@ -60,14 +62,14 @@ def our_tokens(model: MedGemma) -> list[int]:
     ids, pixels = prompt(model.config)
     runner = TorchRunner(model)
     runner.allocate(1, 1)
-    soft_TD = None if pixels is None else runner.embed_images(pixels).flatten(0, 1)
+    soft_TD = None if pixels is None else np.concatenate(runner.embed_images(pixels.numpy()))
     new, start, tokens = ids[0].tolist(), 0, list[int]()
     for _ in range(NEW_TOKENS):
         chunk = Chunk(
             ids=new, start=start, global_pages=[0], local_pages=[0], soft_TD=soft_TD, logits=1
         )
         start += len(new)
-        soft_TD, new = None, runner.forward([chunk]).argmax(dim=-1).tolist()
+        soft_TD, new = None, runner.forward([chunk]).argmax(axis=-1).tolist()
         tokens += new
     return tokens
 

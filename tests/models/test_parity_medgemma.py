@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from osler.models.config import FULL, SLIDING
-from osler.models.kv_cache import PAGE_TOKENS, KVCache, PageStore, Span
+from osler.models.kv_cache import KVCache, PageStore, Span
 from osler.models.medgemma import MedGemma
+from osler.models.pages import PAGE_TOKENS
 from osler.testing.models import tiny_medgemma, tiny_medgemma_text
 from osler.testing.reference import medgemma_pair
 

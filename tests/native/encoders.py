@@ -71,16 +71,28 @@ def pack(native: Library, pool: Pool, model: MedSiglip | MedGemma, format: str) 
     return PackedEncoder(state, Packer(native, pool), format, heads=heads)
 
 
+class Tensors:
+    """A native encoder that takes and gives tensors, to be compared with those in torch."""
+
+    def __init__(self, encoder: NativeMedSiglip | NativeVision) -> None:
+        self.encoder = encoder
+
+    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+        return torch.from_numpy(self.encoder.embed_images(pixels_NCSS.numpy()))
+
+    def embed_texts(self, ids_ML: Tensor) -> Tensor:
+        assert isinstance(self.encoder, NativeMedSiglip)
+        return torch.from_numpy(self.encoder.embed_texts(ids_ML.numpy()))
+
+
 def native_medsiglip(
     native: Library, pool: Pool, model: MedSiglip, format: str = "bf16"
-) -> NativeMedSiglip:
-    return NativeMedSiglip(model.config, pack(native, pool, model, format), native, pool)
+) -> Tensors:
+    return Tensors(NativeMedSiglip(model.config, pack(native, pool, model, format), native, pool))
 
 
-def native_vision(
-    native: Library, pool: Pool, model: MedGemma, format: str = "bf16"
-) -> NativeVision:
-    return NativeVision(model.config, pack(native, pool, model, format), native, pool)
+def native_vision(native: Library, pool: Pool, model: MedGemma, format: str = "bf16") -> Tensors:
+    return Tensors(NativeVision(model.config, pack(native, pool, model, format), native, pool))
 
 
 def inputs(config: MedSiglipConfig, count: int) -> tuple[Tensor, Tensor]:

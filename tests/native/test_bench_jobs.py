@@ -40,6 +40,23 @@ def test_every_job_runs(model: Path, job: str) -> None:
         assert result["second_s"] < result["first_s"]
 
 
+def test_the_start_is_timed(model: Path) -> None:
+    command = [sys.executable, "-m", "bench.start", str(model), "--repeat", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert result["first_token_s"] == result["runs"][0] > 0
+    stages = result["stages"]
+    assert list(stages) == [
+        "interpreter",
+        "imports",
+        "weights",
+        "tokenizer",
+        "engine",
+        "first_token",
+    ]
+    assert stages["first_token"] > 0
+
+
 def test_the_proof_compares_with_a_peer(model: Path, tmp_path: Path) -> None:
     peers = tmp_path / "peers.py"
     peers.write_text('print("loading"); print(\'{"decode_tok_s": 0.001, "total_s": 9e9}\')\n')

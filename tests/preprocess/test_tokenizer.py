@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from osler.errors import CheckpointError, PromptError
 from osler.preprocess.tokenizer import Tokenizer
+from osler.preprocess.tokenizer_files import LibraryBackend
 
 TEXTS = [
     "",
@@ -185,7 +186,7 @@ def test_what_a_vocabulary_cannot_spell_is_refused():
     pieces = ["a", "b", "ab", "<start_of_turn>", "<end_of_turn>"]
     vocab = {piece: index for index, piece in enumerate(pieces)}
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[("a", "b")]))
-    tokenizer = Tokenizer(backend, {"bos_token": "ab"}, "test")
+    tokenizer = Tokenizer(LibraryBackend(backend), {"bos_token": "ab"}, "test")
     assert tokenizer.spell("ba") == [1, 0]
     with pytest.raises(PromptError, match="control token"):
         tokenizer.spell("ab")

@@ -5,6 +5,7 @@ import pytest
 
 import osler
 from osler.errors import PromptError
+from osler.models.medsiglip import MedSiglip
 from osler.tasks.encoder import ImageTextEncoder
 
 LABELS = ["normal chest X-ray", "pneumonia", "brain MRI"]
@@ -42,6 +43,7 @@ def test_classify_is_the_softmax_of_the_models_logits(
     encoder: ImageTextEncoder, picture: Path
 ) -> None:
     (result,) = encoder.classify([picture], LABELS)
+    assert isinstance(encoder.model, MedSiglip)
     scale = encoder.model.logit_scale.detach().exp().item()
     assert scale == pytest.approx(50)
     logits = (encoder.embed_images([picture]) @ encoder.embed_texts(LABELS).T)[0] * scale

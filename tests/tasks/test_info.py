@@ -5,7 +5,7 @@ import pytest
 from osler.errors import CheckpointError, ModelNotFoundError
 from osler.models.checkpoint import load_medgemma, load_medsiglip
 from osler.models.config import FULL, SLIDING, medgemma_4b
-from osler.models.kv_cache import PAGE_TOKENS, page_numbers
+from osler.models.pages import PAGE_TOKENS, page_numbers
 from osler.tasks.info import cache_numbers, model_info
 
 

@@ -6,7 +6,7 @@ from osler.inference.pages import PagePool
 from osler.inference.prefix import GONE, Match, PrefixTree
 from osler.inference.runner import Runner
 from osler.inference.sequence import Sequence
-from osler.models.kv_cache import PAGE_TOKENS
+from osler.models.pages import PAGE_TOKENS
 
 
 class Cache:

@@ -8,8 +8,7 @@ import threading
 
 import llguidance
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from osler.errors import PromptError
 from osler.inference.sampling import SamplingParams
@@ -65,14 +64,14 @@ class Constraint:
         """Nothing but the end can follow."""
         return self._matcher.is_stopped()
 
-    def allowed(self, *, may_think: bool) -> Tensor:
+    def allowed(self, *, may_think: bool) -> NDArray[np.bool_]:
         """The tokens that may come next.
 
         Args:
             may_think: the answer has not begun, so that a thought may come before it.
 
         Returns:
-            bool (V,).
+            (V,).
 
         Raises:
             PromptError: the grammar became too complex.
@@ -87,7 +86,7 @@ class Constraint:
             allowed &= ~blank
         if may_think:
             allowed[list(marks[:1])] = True
-        return torch.from_numpy(allowed)
+        return allowed
 
     def push(self, token_id: int) -> None:
         """Take the next token of the answer, one that was allowed."""

@@ -5,18 +5,20 @@ Shapes: V vocabulary, L ids so far.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from osler.inference.constraint import Constraint
 from osler.inference.detokenize import Detokenizer
 from osler.inference.sampling import SamplingParams, TokenLogprob, sample, token_logprob
 from osler.inference.stop import StopMatcher
 from osler.inference.thought import Split, ThoughtSplitter
 from osler.models.config import MedGemmaConfig
 from osler.preprocess.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from osler.inference.constraint import Constraint
 
 FinishReason = Literal["stop", "length", "cancelled", "timeout"]
 
@@ -103,7 +105,7 @@ class Continuation:
         tokenizer: Tokenizer,
         params: SamplingParams,
         context_tokens: int,
-        constraint: Constraint | None = None,
+        constraint: "Constraint | None" = None,
     ) -> None:
         """Begin with the prompt.
 
@@ -125,8 +127,8 @@ class Continuation:
         self._constraint = constraint
         self._most_ids = min(self.prompt_tokens + params.max_new_tokens, context_tokens)
         # The same ids again, for the guard against repetition.
-        self._ids_M = torch.empty(self._most_ids, dtype=torch.long)
-        self._ids_M[: self.prompt_tokens] = torch.tensor(self.ids)
+        self._ids_M = np.empty(self._most_ids, np.int64)
+        self._ids_M[: self.prompt_tokens] = self.ids
         self._generator = params.generator()
         self._detokenizer = Detokenizer(tokenizer)
         self._splitter = ThoughtSplitter()
@@ -136,11 +138,11 @@ class Continuation:
         self._logprobs: list[TokenLogprob] = []
         self._told_logprobs = 0
 
-    def extend(self, logits_V: Tensor) -> list[Piece]:
+    def extend(self, logits_V: NDArray[np.float32]) -> list[Piece]:
         """Choose the next token, and finish where it is the last.
 
         Args:
-            logits_V: the model's scores, float.
+            logits_V: the model's scores.
 
         Returns:
             The text that this settled.

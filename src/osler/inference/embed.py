@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from osler.models.config import MedSiglipConfig
 from osler.preprocess.encoder_processor import EncoderProcessor
@@ -22,16 +20,18 @@ Progress = Callable[[int], object]
 class EmbeddingModel(Protocol):
     """A MedSigLIP, in torch or on the native engine."""
 
-    config: MedSiglipConfig
+    @property
+    def config(self) -> MedSiglipConfig:
+        """Sizes of both towers."""
 
     @property
-    def logit_scale(self) -> Tensor:
-        """Logarithm of the scale of cosines; it lies where inputs are to be."""
+    def scale(self) -> float:
+        """What cosines are multiplied by to be logits."""
 
-    def embed_images(self, pixels_NCSS: Tensor, /) -> Tensor:
+    def embed_images(self, pixels_NCSS: NDArray[np.float32], /) -> NDArray[np.float32]:
         """Unit vectors (N, D)."""
 
-    def embed_texts(self, ids_ML: Tensor, /) -> Tensor:
+    def embed_texts(self, ids_ML: NDArray[np.int64], /) -> NDArray[np.float32]:
         """Unit vectors (M, D)."""
 
 
@@ -58,10 +58,9 @@ def embed_images(
     Raises:
         InputError: an image that cannot be read.
     """
-    device = model.logit_scale.device
 
-    def embed(batch: Sequence[ImageSource]) -> Tensor:
-        return model.embed_images(torch.as_tensor(processor.pixels(batch)).to(device))
+    def embed(batch: Sequence[ImageSource]) -> NDArray[np.float32]:
+        return model.embed_images(processor.pixels(batch))
 
     return _in_batches(model, images, embed, batch_size, progress)
 
@@ -86,19 +85,17 @@ def embed_texts(
     Returns:
         float32 (N, D), rows of length 1.
     """
-    device = model.logit_scale.device
 
-    def embed(batch: Sequence[str]) -> Tensor:
-        return model.embed_texts(torch.as_tensor(processor.ids(batch)).to(device))
+    def embed(batch: Sequence[str]) -> NDArray[np.float32]:
+        return model.embed_texts(processor.ids(batch))
 
     return _in_batches(model, texts, embed, batch_size, progress)
 
 
-@torch.inference_mode()
 def _in_batches(
     model: EmbeddingModel,
     items: Sequence[Item],
-    embed: Callable[[Sequence[Item]], Tensor],
+    embed: Callable[[Sequence[Item]], NDArray[np.float32]],
     batch_size: int,
     progress: Progress | None,
 ) -> NDArray[np.float32]:
@@ -106,8 +103,9 @@ def _in_batches(
     for start in range(0, len(items), batch_size):
         batch = items[start : start + batch_size]
         # Normalised again, because a row rounded to bfloat16 is no longer of length 1.
-        unit = torch.nn.functional.normalize(embed(batch).float(), dim=-1)
-        rows[start : start + len(batch)] = unit.cpu().numpy()
+        rows_ND = embed(batch)
+        length_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+        rows[start : start + len(batch)] = rows_ND / np.maximum(length_N1, 1e-12)
         if progress is not None:
             progress(start + len(batch))
     return rows

@@ -11,15 +11,16 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from osler.errors import OslerError, PromptError, QueueFullError
 from osler.inference.cache import Cache
-from osler.inference.constraint import Grammars
 from osler.inference.continuation import Continuation
 from osler.inference.images import images_of, stacked
 from osler.inference.limits import Limits
@@ -30,6 +31,9 @@ from osler.inference.scheduler import Scheduler, Work
 from osler.inference.sequence import Sequence as Job
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from osler.inference.constraint import Grammars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,6 @@ class Engine:
         self.limits = limits or Limits()
         self._runner = runner
         self._tokenizer = tokenizer
-        self._grammars = Grammars(tokenizer, runner.config)
         self._cache = Cache(runner, self.limits)
         self.context_tokens = self._cache.context_tokens
         self._scheduler = Scheduler(self._cache, self.limits)
@@ -239,12 +242,11 @@ class Engine:
         seconds = perf_counter() - start
         if all(work.sequence.decodes for work in works):
             scheduler.cost.observe(len(works), sum(work.tokens for work in works), seconds)
-        for work, logits in zip(
-            works, logits_RV.split([work.scores for work in works]), strict=True
-        ):
-            self._take(work, logits, start, len(works))
+        ends = accumulate(work.scores for work in works)
+        for work, end in zip(works, ends, strict=True):
+            self._take(work, logits_RV[end - work.scores : end], start, len(works))
 
-    def _take(self, work: Work, logits_RV: Tensor, start: float, works: int) -> None:
+    def _take(self, work: Work, logits_RV: NDArray[np.float32], start: float, works: int) -> None:
         """Let a sequence go on with what the runner said."""
         job, scheduler = work.sequence, self._scheduler
         stage = "decode_s" if job.decodes else "prefill_s"
@@ -265,7 +267,7 @@ class Engine:
             scheduler.leave(job)
             job.finish(reason)
 
-    def _extend(self, work: Work, logits_RV: Tensor, works: int) -> None:
+    def _extend(self, work: Work, logits_RV: NDArray[np.float32], works: int) -> None:
         """Choose tokens as long as they are those that were guessed."""
         job = work.sequence
         answer = job.answer
@@ -341,6 +343,7 @@ class Engine:
     ) -> Job:
         """A request, if the model can take all of it."""
         images = images_of(prompt.ids, self._checked_pixels(prompt), self.config)
+        constrained = params.schema is not None or params.regex is not None
         answer = Continuation(
             index,
             prompt.ids,
@@ -348,7 +351,7 @@ class Engine:
             tokenizer=self._tokenizer,
             params=params,
             context_tokens=self.context_tokens,
-            constraint=self._grammars.constraint(params),
+            constraint=self._grammars.constraint(params) if constrained else None,
         )
         return Job(
             Request(self._wait, self._settle, cancel),
@@ -358,6 +361,13 @@ class Engine:
             deadline_s=deadline_s,
             draft_tokens=self.limits.draft_tokens,
         )
+
+    @cached_property
+    def _grammars(self) -> "Grammars":
+        # Imported here: the library behind it takes a while, and few answers need it.
+        from osler.inference.constraint import Grammars
+
+        return Grammars(self._tokenizer, self.config)
 
     def _checked_pixels(self, prompt: Prompt) -> NDArray[np.float32]:
         """The prompt's images, if the model can take all of the prompt."""

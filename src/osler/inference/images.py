@@ -8,9 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from osler.errors import PromptError
 from osler.models.config import MedGemmaConfig
@@ -71,30 +69,26 @@ class SoftTokens:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._soft: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+        self._soft: OrderedDict[tuple[str, int], NDArray[np.float32]] = OrderedDict()
 
-    def get(self, tenant: str, image: PromptImage) -> Tensor | None:
+    def get(self, tenant: str, image: PromptImage) -> NDArray[np.float32] | None:
         """The embedding (T, D) of a tenant's image, if it is here."""
         soft_TD = self._soft.get((tenant, image.digest))
         if soft_TD is not None:
             self._soft.move_to_end((tenant, image.digest))
         return soft_TD
 
-    def put(self, tenant: str, image: PromptImage, soft_TD: Tensor) -> None:
+    def put(self, tenant: str, image: PromptImage, soft_TD: NDArray[np.float32]) -> None:
         """Remember one; it may be too large to be remembered."""
         key = (tenant, image.digest)
         if key in self._soft:
             return
         self._soft[key] = soft_TD
-        self._bytes += _size(soft_TD)
+        self._bytes += soft_TD.nbytes
         while self._bytes > self._most_bytes:
-            self._bytes -= _size(self._soft.popitem(last=False)[1])
+            self._bytes -= self._soft.popitem(last=False)[1].nbytes
 
 
-def stacked(images: list[PromptImage]) -> Tensor:
+def stacked(images: list[PromptImage]) -> NDArray[np.float32]:
     """Their pixels, float32 (N, C, S, S)."""
-    return torch.as_tensor(np.stack([image.pixels_CSS for image in images]))
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return np.stack([image.pixels_CSS for image in images])

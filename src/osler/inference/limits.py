@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from osler.errors import MemoryLimitError, PromptError
 from osler.models.config import MedGemmaConfig
-from osler.models.kv_cache import PAGE_TOKENS
+from osler.models.pages import PAGE_TOKENS
 
 # What a single request should find room for before others run beside it.
 LONG_CONTEXT_TOKENS = 32_768

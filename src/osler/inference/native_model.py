@@ -3,12 +3,13 @@
 Shapes: B batch, L positions, N images, C channels, S image side, V vocabulary.
 """
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from osler.inference.native_runner import NativeRunner
-from osler.inference.runner import PAGE_TOKENS, Chunk
+from osler.inference.runner import Chunk
 from osler.models.config import MedGemmaConfig
+from osler.models.pages import PAGE_TOKENS
 from osler.native.decoder import Decoder
 from osler.native.decoder_weights import decoder_parts
 from osler.native.encoder import NativeVision
@@ -49,15 +50,15 @@ class NativeMedGemma:
 
     def logits(
         self,
-        ids_BL: Tensor,
+        ids_BL: NDArray[np.int64],
         *,
-        pixels_NCSS: Tensor | None = None,
-        attention_mask_BL: Tensor | None = None,
-    ) -> Tensor:
+        pixels_NCSS: NDArray[np.float32] | None = None,
+        attention_mask_BL: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
         """Score the next token at every position; arguments as `MedGemma.forward`.
 
         Returns:
-            Float32 (B, L, V), 0 at padding.
+            (B, L, V), 0 at padding.
 
         Raises:
             ValueError: image tokens and images do not match in number.
@@ -68,16 +69,17 @@ class NativeMedGemma:
         soft_TD = None
         image_tokens = int((ids_BL == self.config.image_token_id).sum())
         if pixels_NCSS is not None:
-            soft_TD = runner.embed_images(pixels_NCSS).flatten(0, 1)
+            soft_NTD = runner.embed_images(pixels_NCSS)
+            soft_TD = soft_NTD.reshape(-1, soft_NTD.shape[-1])
         if image_tokens != (given := 0 if soft_TD is None else len(soft_TD)):
             raise ValueError(f"{image_tokens} image tokens for {given} image embeddings")
-        logits_BLV = torch.zeros(*ids_BL.shape, self.config.text_config.vocab_size)
+        logits_BLV = np.zeros((*ids_BL.shape, self.config.text_config.vocab_size), np.float32)
         used = 0
         for row, ids_L in enumerate(ids_BL):
-            real_L = torch.ones_like(ids_L, dtype=torch.bool)
+            real_L = np.ones(len(ids_L), bool)
             if attention_mask_BL is not None:
-                real_L = attention_mask_BL[row].bool()
-            ids = ids_L[real_L].tolist()
+                real_L = attention_mask_BL[row]
+            ids: list[int] = ids_L[real_L].tolist()
             if not ids:
                 continue
             count = ids.count(self.config.image_token_id)

@@ -6,15 +6,15 @@ R positions whose scores are wanted.
 
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from osler.inference.memory import free_memory_bytes
 from osler.inference.runner import Chunk
 from osler.models.config import MedGemmaConfig
 from osler.native.decoder import ChunkStruct, Decoder
 
-EmbedImages = Callable[[Tensor], Tensor]
+EmbedImages = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class NativeRunner:
@@ -39,7 +39,7 @@ class NativeRunner:
         """The model's sizes and special tokens."""
         return self._config
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+    def embed_images(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Runner.embed_images`.
 
         Raises:
@@ -70,7 +70,7 @@ class NativeRunner:
         for source, target in local_pairs:
             self._decoder.copy_page(source, target, is_global=False)
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """See `Runner.forward`."""
         structs = [
             ChunkStruct.of(
@@ -78,9 +78,9 @@ class NativeRunner:
                 start=chunk.start,
                 global_pages=chunk.global_pages,
                 local_pages=chunk.local_pages,
-                soft_SD=None if chunk.soft_TD is None else chunk.soft_TD.float().numpy(force=True),
+                soft_SD=chunk.soft_TD,
                 logits=chunk.logits,
             )
             for chunk in chunks
         ]
-        return torch.from_numpy(self._decoder.forward(structs))
+        return self._decoder.forward(structs)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from osler.inference.pages import PagePool
-from osler.models.kv_cache import PAGE_TOKENS
+from osler.models.pages import PAGE_TOKENS
 
 GONE = -1
 

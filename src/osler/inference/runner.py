@@ -1,4 +1,4 @@
-"""What the engine asks of a model, and the model in torch that answers.
+"""What the engine asks of a model.
 
 Keys and values live in pages of `PAGE_TOKENS` positions, those of global layers in one pool of
 pages and those of local layers in another. The engine decides which page belongs to whom; the
@@ -10,18 +10,12 @@ D hidden_size, V vocabulary, R positions whose scores are wanted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from osler.inference.memory import free_memory_bytes
-from osler.models.config import FULL, SLIDING, MedGemmaConfig
-from osler.models.kv_cache import PAGE_TOKENS, KVCache, PageStore, Span, page_numbers
-from osler.models.medgemma import MedGemma
-
-__all__ = ["PAGE_TOKENS", "Chunk", "Runner", "TorchRunner"]
+from osler.models.config import MedGemmaConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +39,7 @@ class Chunk:
     start: int
     global_pages: Sequence[int]
     local_pages: Sequence[int]
-    soft_TD: Tensor | None = None
+    soft_TD: NDArray[np.float32] | None = None
     logits: int = 0
 
 
@@ -56,8 +50,8 @@ class Runner(Protocol):
     def config(self) -> MedGemmaConfig:
         """The model's sizes and special tokens."""
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        """Soft tokens (N, T, D) of images, float32, -1 to 1; they may stay on the device."""
+    def embed_images(self, pixels_NCSS: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Soft tokens (N, T, D) of images with values from -1 to 1."""
 
     def page_bytes(self) -> tuple[int, int]:
         """Bytes of one global and of one local page."""
@@ -76,7 +70,7 @@ class Runner(Protocol):
     ) -> None:
         """Copy pages: (from, to) for each kind. Later chunks overwrite the rest of the copies."""
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Read the chunks, in one pass over the weights, each as it would be alone.
 
         Keys and values of the new positions are written into their pages before anything of them
@@ -84,83 +78,5 @@ class Runner(Protocol):
         that was not taken). No two chunks of a call are of one sequence.
 
         Returns:
-            Scores, float32 (R, V), on the CPU; R is the sum of `logits`, in the chunks' order.
+            Scores (R, V); R is the sum of `logits`, in the chunks' order.
         """
-
-
-class TorchRunner:
-    """The reference model, on whatever device and in whatever dtype its weights are."""
-
-    def __init__(self, model: MedGemma) -> None:
-        self.model = model
-        self.allocate(0, 0)
-
-    @property
-    def config(self) -> MedGemmaConfig:
-        """The model's sizes and special tokens."""
-        return self.model.config
-
-    @torch.inference_mode()
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        """See `Runner.embed_images`."""
-        return self.model.embed_images(pixels_NCSS.to(self._weight.device))
-
-    def page_bytes(self) -> tuple[int, int]:
-        """See `Runner.page_bytes`."""
-        text, size = self.config.text_config, self._weight.element_size()
-        return size * page_numbers(text, FULL), size * page_numbers(text, SLIDING)
-
-    def free_bytes(self) -> int:
-        """See `Runner.free_bytes`."""
-        if self._weight.is_cuda:
-            return torch.cuda.mem_get_info(self._weight.device)[0]
-        return free_memory_bytes()
-
-    @torch.inference_mode()
-    def allocate(self, global_pages: int, local_pages: int) -> None:
-        """See `Runner.allocate`."""
-        weight = self._weight
-        self._store = PageStore(
-            self.config.text_config,
-            {FULL: global_pages, SLIDING: local_pages},
-            dtype=weight.dtype,
-            device=weight.device,
-        )
-
-    @torch.inference_mode()
-    def copy_pages(
-        self, global_pairs: Sequence[tuple[int, int]], local_pairs: Sequence[tuple[int, int]]
-    ) -> None:
-        """See `Runner.copy_pages`."""
-        self._store.copy(FULL, global_pairs)
-        self._store.copy(SLIDING, local_pairs)
-
-    @torch.inference_mode()
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        """See `Runner.forward`."""
-        device = self._weight.device
-        soft = [chunk.soft_TD for chunk in chunks if chunk.soft_TD is not None]
-        spans = [
-            Span(
-                start=chunk.start,
-                length=len(chunk.ids),
-                tables={FULL: chunk.global_pages, SLIDING: chunk.local_pages},
-            )
-            for chunk in chunks
-        ]
-        x_1LD = self.model.hidden(
-            torch.tensor([[i for chunk in chunks for i in chunk.ids]], device=device),
-            soft_NTD=torch.cat(soft)[None].to(device) if soft else None,
-            cache=KVCache(self._store, spans),
-        )
-        ends = accumulate(len(chunk.ids) for chunk in chunks)
-        rows = [
-            row
-            for chunk, end in zip(chunks, ends, strict=True)
-            for row in range(end - chunk.logits, end)
-        ]
-        return self.model.language_model.logits(x_1LD[0, rows]).cpu()
-
-    @property
-    def _weight(self) -> Tensor:
-        return self.model.language_model.embed_tokens.weight

@@ -1,27 +1,30 @@
 """From the scores of one position to one token.
 
 The guard against repetition and the filters mean what the logits processors of `transformers`
-mean, and run in its order. Everything here is on the CPU and sums in float64, so that a sequence
-draws the same tokens wherever the model ran.
+mean, and run in its order. Everything here is in numpy, on the thread that calls, and sums in
+float64, so that a sequence draws the same tokens wherever the model ran.
 
 Shapes: V vocabulary, L ids so far, K ids that remain.
 """
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from osler.errors import NonFiniteError, PromptError
 from osler.native.library import library
 from osler.native.top_k import top_k
 
 BANNED = -math.inf
-_FEW = 256  # tokens that the native engine picks out faster than torch
+_FEW = 256  # tokens that the native engine picks out faster than numpy
+
+# Scores as the model gives them, or wider.
+Scores = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,26 +88,25 @@ class SamplingParams:
             if not holds:
                 raise PromptError(f"{name} is {getattr(self, name)!r}; it must be {wanted}")
 
-    def generator(self) -> torch.Generator:
-        """A source of random numbers for one sequence, at its beginning."""
-        generator = torch.Generator()
-        if self.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(self.seed)
-        return generator
+    def generator(self) -> random.Random:
+        """A source of random numbers for one sequence, at its beginning.
+
+        Python promises that the same seed gives the same numbers in all its versions, which
+        numpy and torch do not.
+        """
+        return random.Random(self.seed)
 
 
-def guard(logits_V: Tensor, ids_L: Tensor, params: SamplingParams) -> Tensor:
+def guard(logits_V: Scores, ids_L: NDArray[np.int64], params: SamplingParams) -> Scores:
     """Make repetition less likely, as `params` asks.
 
     Args:
-        logits_V: scores of the next token.
-        ids_L: int64, prompt and answer so far. Ids beyond V (image tokens) are passed over.
+        logits_V: scores of the next token; not changed.
+        ids_L: prompt and answer so far. Ids beyond V (image tokens) are passed over.
         params: `repetition_penalty` and `no_repeat_ngram_size` count here.
 
     Returns:
-        (V,), banned tokens at minus infinity.
+        (V,), banned tokens at minus infinity; `logits_V` itself where nothing was asked for.
 
     Source: CTRL (arXiv 1909.05858), section 4.1, for the penalty.
     """
@@ -113,18 +115,21 @@ def guard(logits_V: Tensor, ids_L: Tensor, params: SamplingParams) -> Tensor:
         seen = ids_L[ids_L < vocab_size]
         score = logits_V[seen]
         penalty = params.repetition_penalty
-        penalised = torch.where(score < 0, score * penalty, score / penalty)
-        logits_V = logits_V.index_copy(0, seen, penalised)
+        logits_V = logits_V.copy()
+        logits_V[seen] = np.where(score < 0, score * penalty, score / penalty)
     size = params.no_repeat_ngram_size
     if 0 < size <= len(ids_L):
-        ngrams = ids_L.unfold(0, size, 1)
+        ngrams = np.lib.stride_tricks.sliding_window_view(ids_L, size)
         last_words = ids_L[len(ids_L) - size + 1 :]
-        repeated = ngrams[(ngrams[:, :-1] == last_words).all(dim=1), -1]
-        logits_V = logits_V.index_fill(0, repeated[repeated < vocab_size], BANNED)
+        repeated = ngrams[(ngrams[:, :-1] == last_words).all(axis=1), -1]
+        logits_V = logits_V.copy()
+        logits_V[repeated[repeated < vocab_size]] = BANNED
     return logits_V
 
 
-def narrow(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+def narrow(
+    logits_V: Scores, params: SamplingParams
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Apply temperature, top-k, top-p and min-p, in this order.
 
     A vocabulary is large and what remains of it small, so that it is sorted as little as possible.
@@ -138,69 +143,72 @@ def narrow(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
 
     Source: nucleus sampling (arXiv 1904.09751); min-p (arXiv 2407.01082).
     """
-    best = logits_V.max()
     if 0 < params.top_k < len(logits_V):
-        least = logits_V[_best(logits_V, params.top_k)[-1]]
-        ids_K = torch.from_numpy(np.flatnonzero(logits_V.numpy() >= least.numpy()))
-        before, rest = logits_V[ids_K], 0.0
+        ids_K = np.flatnonzero(logits_V >= logits_V[_best(logits_V, params.top_k)[-1]])
+        rest = 0.0
     elif params.top_p < 1:
-        ids_K, rest = _head(logits_V, best, params)
-        before = logits_V[ids_K]
+        ids_K, rest = _head(logits_V, params)
     else:
-        ids_K, before, rest = torch.arange(len(logits_V)), logits_V, 0.0
-    scores_K = before.double() / params.temperature
+        ids_K, rest = np.arange(len(logits_V)), 0.0
+    scores_K = logits_V[ids_K].astype(np.float64) / params.temperature
     if params.top_p < 1:
-        ascending = scores_K.sort()
-        tail = rest + (1 - rest) * ascending.values.softmax(dim=0).cumsum(dim=0) <= 1 - params.top_p
-        tail[-1] = False
-        kept = torch.ones_like(tail).index_fill(0, ascending.indices[tail], False)
+        ascending = scores_K.argsort(kind="stable")
+        shares = rest + (1 - rest) * _softmax(scores_K[ascending]).cumsum()
+        tail = ascending[:-1][shares[:-1] <= 1 - params.top_p]
+        kept = np.ones(len(ids_K), bool)
+        kept[tail] = False
         ids_K, scores_K = ids_K[kept], scores_K[kept]
     if params.min_p > 0:
-        kept = (scores_K - scores_K.max()).exp() >= params.min_p
+        kept = np.exp(scores_K - scores_K.max()) >= params.min_p
         ids_K, scores_K = ids_K[kept], scores_K[kept]
     return ids_K, scores_K
 
 
-def _best(logits_V: Tensor, count: int) -> Tensor:
-    """The ids of the highest scores, int64, best first."""
+def _best(logits_V: Scores, count: int) -> NDArray[np.int64]:
+    """The ids of the highest scores, best first."""
     native = library()
-    if native is None or count > _FEW or logits_V.dtype != torch.float32:
-        return logits_V.topk(count).indices
-    return torch.from_numpy(top_k(native, logits_V.numpy(), count)).long()
+    if native is not None and count <= _FEW and logits_V.dtype == np.float32:
+        return top_k(native, logits_V.astype(np.float32, copy=False), count).astype(np.int64)
+    ids_K = np.argpartition(logits_V, -count)[-count:]
+    return ids_K[np.lexsort((ids_K, -logits_V[ids_K]))]
 
 
-def _head(logits_V: Tensor, best: Tensor, params: SamplingParams) -> tuple[Tensor, float]:
+def _softmax(scores_K: NDArray[np.float64]) -> NDArray[np.float64]:
+    odds_K = np.exp(scores_K - scores_K.max())
+    return np.asarray(odds_K / odds_K.sum())
+
+
+def _head(logits_V: Scores, params: SamplingParams) -> tuple[NDArray[np.int64], float]:
     """The ids of the best tokens, as many as reach `top_p` surely, and what the rest amounts to."""
-    weights_V = ((logits_V - best) / params.temperature).exp()
-    total = weights_V.sum(dtype=torch.float64)
+    weights_V = np.exp((logits_V - logits_V.max()) / params.temperature)
+    total = weights_V.sum(dtype=np.float64)
     for weight in (1e-4, 1e-6, 1e-8):
         near_V = weights_V >= weight
-        rest = 1 - float(weights_V[near_V].sum(dtype=torch.float64) / total)
+        rest = 1 - float(weights_V[near_V].sum(dtype=np.float64) / total)
         if 1 - rest > params.top_p + 1e-6:
-            return near_V.nonzero()[:, 0], rest
-    return torch.arange(len(logits_V)), 0.0
+            return np.flatnonzero(near_V), rest
+    return np.arange(len(logits_V)), 0.0
 
 
-@torch.inference_mode()
 def sample(
-    logits_V: Tensor,
-    ids_L: Tensor,
+    logits_V: NDArray[np.float32],
+    ids_L: NDArray[np.int64],
     params: SamplingParams,
-    generator: torch.Generator,
+    generator: random.Random,
     *,
     never: int | None = None,
-    allowed_V: Tensor | None = None,
+    allowed_V: NDArray[np.bool_] | None = None,
 ) -> int:
     """Choose the next token.
 
     Args:
-        logits_V: the model's scores, float.
-        ids_L: int64, prompt and answer so far.
+        logits_V: the model's scores; not changed.
+        ids_L: prompt and answer so far.
         params: how to choose.
         generator: advanced by one number, where a token is drawn.
         never: an id that is not to be chosen.
-        allowed_V: bool, True at the only ids that may be chosen, of which there is one at least;
-            where the guard against repetition bans all of these, it gives way.
+        allowed_V: True at the only ids that may be chosen, of which there is one at least; where
+            the guard against repetition bans all of these, it gives way.
 
     Returns:
         The token's id.
@@ -208,30 +216,26 @@ def sample(
     Raises:
         NonFiniteError: a score is NaN or infinite.
     """
-    # numpy looks through a large vocabulary many times faster, and on this thread alone: those that
-    # torch would wake go on spinning, in the way of the native engine's.
-    scores_V = logits_V.to("cpu", torch.float32).numpy().copy()
-    if not np.isfinite([scores_V.min(), scores_V.max()]).all():
+    if not np.isfinite([logits_V.min(), logits_V.max()]).all():
         raise NonFiniteError(
             f"the model's scores at position {len(ids_L)} are not finite;"
             " float16 overflows in this family: use bfloat16 or float32"
         )
+    scores_V: Scores = logits_V.copy()
     if never is not None and never < len(scores_V):
         scores_V[never] = BANNED
     if allowed_V is not None:
-        scores_V[~allowed_V.numpy()] = BANNED
-    logits_V = torch.from_numpy(scores_V)
-    guarded_V = guard(logits_V, ids_L, params)
-    if guarded_V is not logits_V and guarded_V.max() > BANNED:
-        logits_V = guarded_V
+        scores_V[~allowed_V] = BANNED
+    guarded_V = guard(scores_V, ids_L, params)
+    if guarded_V is not scores_V and guarded_V.max() > BANNED:
+        scores_V = guarded_V
     if params.temperature == 0:
-        return int(logits_V.numpy().argmax())
+        return int(scores_V.argmax())
     # One uniform number through the inverse of the cumulative distribution: a difference in the
     # last bits of the scores, as between batch sizes, then almost never changes the token.
-    ids_K, scores_K = narrow(logits_V, params)
-    cumulative_K = scores_K.softmax(dim=0).cumsum(dim=0)
-    uniform = torch.rand(1, dtype=torch.float64, generator=generator)
-    drawn = torch.searchsorted(cumulative_K / cumulative_K[-1], uniform, right=True)
+    ids_K, scores_K = narrow(scores_V, params)
+    cumulative_K = _softmax(scores_K).cumsum()
+    drawn = np.searchsorted(cumulative_K / cumulative_K[-1], generator.random(), side="right")
     return int(ids_K[drawn])
 
 
@@ -250,8 +254,7 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...]
 
 
-@torch.inference_mode()
-def token_logprob(logits_V: Tensor, token_id: int, top: int) -> TokenLogprob:
+def token_logprob(logits_V: NDArray[np.float32], token_id: int, top: int) -> TokenLogprob:
     """Report on a chosen token.
 
     Args:
@@ -261,7 +264,7 @@ def token_logprob(logits_V: Tensor, token_id: int, top: int) -> TokenLogprob:
     """
     ids_K = _best(logits_V, max(top, 1))
     highest = logits_V[ids_K[0]]
-    total = (logits_V - highest).exp().sum(dtype=torch.float64).log() + highest.double()
-    logprobs = (logits_V[ids_K].double() - total).tolist()
+    total = float(highest) + math.log(np.exp(logits_V - highest).sum(dtype=np.float64))
+    logprobs = (logits_V[ids_K].astype(np.float64) - total).tolist()
     pairs = zip(ids_K[:top].tolist(), logprobs, strict=False)
-    return TokenLogprob(token_id, float(logits_V[token_id].double() - total), tuple(pairs))
+    return TokenLogprob(token_id, float(logits_V[token_id]) - total, tuple(pairs))

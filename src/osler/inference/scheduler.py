@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import takewhile
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from osler.errors import MemoryLimitError
 from osler.inference.cache import Cache
@@ -15,7 +15,7 @@ from osler.inference.prefix import common_length
 from osler.inference.runner import Chunk
 from osler.inference.sequence import Sequence
 from osler.inference.speculation import DraftCost
-from osler.models.kv_cache import PAGE_TOKENS
+from osler.models.pages import PAGE_TOKENS
 
 # Bounds the vision tower's working memory, and how long a cancelling caller waits.
 IMAGES_AT_ONCE = 4
@@ -54,7 +54,7 @@ class Work:
             start=sequence.read,
             global_pages=sequence.global_pages,
             local_pages=sequence.local_pages,
-            soft_TD=torch.cat(soft) if soft else None,
+            soft_TD=np.concatenate(soft) if soft else None,
             logits=self.scores,
         )
 
@@ -123,13 +123,15 @@ class Scheduler:
         answering = any(other.decodes for other in self.running)
         return list(wanted.values())[: 1 if answering else IMAGES_AT_ONCE]
 
-    def embedded(self, images: list[PromptImage], soft_NTD: Tensor, seconds: float) -> None:
+    def embedded(
+        self, images: list[PromptImage], soft_NTD: NDArray[np.float32], seconds: float
+    ) -> None:
         """Take the embeddings of the images that were to be embedded."""
         sequence = next(self._prompts())
         sequence.seconds["image_encode_s"] += seconds
         for image, soft_TD in zip(images, soft_NTD, strict=True):
             # A copy, as a part would keep all of them in memory.
-            sequence.soft[image.digest] = soft_TD.clone()
+            sequence.soft[image.digest] = soft_TD.copy()
             self._cache.soft_tokens.put(sequence.tenant, image, sequence.soft[image.digest])
 
     def plan(self) -> list[Work]:

@@ -3,7 +3,8 @@
 from bisect import bisect_right
 from time import perf_counter
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from osler.inference.continuation import Continuation, FinishReason
 from osler.inference.images import PromptImage
@@ -58,7 +59,7 @@ class Sequence:
         self.local_pages: list[int] = []
         self.node: Node | None = None
         self.known_pages = 0
-        self.soft: dict[int, Tensor] = {}
+        self.soft: dict[int, NDArray[np.float32]] = {}
         self.lookup = PromptLookup()
         self.policy = DraftPolicy(draft_tokens)
         self.cached_tokens: int | None = None

@@ -5,6 +5,7 @@ released `config.json` files. A variant is a named function; nothing here knows 
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 SLIDING = "sliding_attention"
 FULL = "full_attention"
@@ -122,6 +123,21 @@ class SiglipTextConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of "
                 f"num_attention_heads {self.num_attention_heads}"
             )
+
+
+class EncoderSizes(Protocol):
+    """What both towers' configurations have."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)

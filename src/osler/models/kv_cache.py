@@ -23,14 +23,7 @@ from torch import Tensor
 from osler.models.attention import attend
 from osler.models.attention_mask import NO_IMAGE, attention_mask
 from osler.models.config import FULL, SLIDING, TextConfig
-
-PAGE_TOKENS = 64
-
-
-def page_numbers(config: TextConfig, kind: str) -> int:
-    """Count the numbers that one page of this kind of layer holds."""
-    layers = config.layer_types.count(kind)
-    return layers * 2 * config.num_key_value_heads * PAGE_TOKENS * config.head_dim
+from osler.models.pages import PAGE_TOKENS
 
 
 class PageStore:

@@ -5,29 +5,12 @@ Shapes: N images or texts, C channels, S image side, P patches, L text positions
 Source: SigLIP (arXiv 2303.15343); sizes in `config.py`.
 """
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osler.models.activation import gelu_tanh
-from osler.models.config import SiglipTextConfig, VisionConfig
-
-
-class EncoderSizes(Protocol):
-    """What both towers' configurations have."""
-
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def intermediate_size(self) -> int: ...
-    @property
-    def num_hidden_layers(self) -> int: ...
-    @property
-    def num_attention_heads(self) -> int: ...
-    @property
-    def layer_norm_eps(self) -> float: ...
+from osler.models.config import EncoderSizes, SiglipTextConfig, VisionConfig
 
 
 class Attention(nn.Module):

@@ -7,9 +7,8 @@ P patches, D hidden size or embedding size.
 import ctypes
 import weakref
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from osler.models.config import MedGemmaConfig, MedSiglipConfig, SiglipTextConfig, VisionConfig
 from osler.native.encoder_structs import (
@@ -17,10 +16,10 @@ from osler.native.encoder_structs import (
     LAST_TOKEN,
     PROBE,
     SOFT_TOKENS,
+    EncoderWeights,
     ModelStruct,
     StructMaker,
 )
-from osler.native.encoder_weights import EncoderWeights
 from osler.native.library import Library, Pool
 
 
@@ -52,12 +51,12 @@ class _Tower:
         self.bytes: int = size(pointer)
         weakref.finalize(self, free, pointer).atexit = False
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Float32 (N, width) of contiguous inputs of the right type."""
-        out = torch.empty(len(inputs), self._width)
+    def __call__(self, inputs: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """(N, width) of contiguous inputs of the right type."""
+        out = np.empty((len(inputs), self._width), np.float32)
         # Towers of one model share their threads.
         with self._pool.turn:
-            refused = self._run(self._pointer, inputs.data_ptr(), len(inputs), out.data_ptr())
+            refused = self._run(self._pointer, inputs.ctypes.data, len(inputs), out.ctypes.data)
         if refused:
             raise ValueError("a token id is not in the vocabulary")
         return out
@@ -92,10 +91,10 @@ class VisionPatches:
         self._tower = _Tower(library, pool, model, maker.kept)
         self.bytes = self._tower.bytes
 
-    def __call__(self, pixels_NCSS: Tensor) -> Tensor:
-        """One vector a patch, float32 (N, P, D), of images with values from -1 to 1."""
+    def __call__(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One vector a patch, (N, P, D), of images with values from -1 to 1."""
         patches = self._tower(_pixels(pixels_NCSS, self._config))
-        return patches.view(len(patches), -1, self._config.hidden_size)
+        return patches.reshape(len(patches), self._config.grid**2, -1)
 
 
 class NativeVision:
@@ -139,10 +138,11 @@ class NativeVision:
         """Bytes of memory that it works in, weights not counted."""
         return self._tower.bytes
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        """Soft tokens, float32 (N, T, D), of images with values from -1 to 1."""
+    def embed_images(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Soft tokens (N, T, D) of images with values from -1 to 1."""
         soft = self._tower(_pixels(pixels_NCSS, self._config.vision_config))
-        return soft.view(len(soft), self._config.mm_tokens_per_image, -1)
+        shape = (self._config.mm_tokens_per_image, self._config.text_config.hidden_size)
+        return soft.reshape(len(soft), *shape)
 
 
 class NativeMedSiglip:
@@ -150,8 +150,7 @@ class NativeMedSiglip:
 
     Attributes:
         config: sizes of both towers.
-        logit_scale: logarithm of the scale of cosines, float32 (1,).
-        logit_bias: float32 (1,).
+        scale: what cosines are multiplied by to be logits.
     """
 
     def __init__(
@@ -170,8 +169,7 @@ class NativeMedSiglip:
             MemoryError: not enough memory.
         """
         self.config = config
-        self.logit_scale = torch.tensor(weights.values("logit_scale"))
-        self.logit_bias = torch.tensor(weights.values("logit_bias"))
+        self.scale = float(np.exp(weights.values("logit_scale")[0]))
         maker = StructMaker(weights)
         vision = _vision_struct(maker, "vision_model", config.vision_config)
         vision.output = PROBE
@@ -193,28 +191,33 @@ class NativeMedSiglip:
         """Bytes of memory that both work in, weights not counted."""
         return self._images.bytes + self._texts.bytes
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
-        """Unit vectors, float32 (N, D), of images with values from -1 to 1."""
-        return F.normalize(self._images(_pixels(pixels_NCSS, self.config.vision_config)), dim=-1)
+    def embed_images(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Unit vectors (N, D) of images with values from -1 to 1."""
+        return _unit(self._images(_pixels(pixels_NCSS, self.config.vision_config)))
 
-    def embed_texts(self, ids_ML: Tensor) -> Tensor:
-        """Unit vectors, float32 (M, D), of texts padded to `max_position_embeddings`.
+    def embed_texts(self, ids_ML: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit vectors (M, D) of texts padded to `max_position_embeddings`.
 
         Raises:
             ValueError: texts of another length, or an id that is not in the vocabulary.
         """
         length = self.config.text_config.max_position_embeddings
-        if ids_ML.dim() != 2 or ids_ML.shape[1] != length:
-            raise ValueError(f"texts of shape {tuple(ids_ML.shape)}, not padded to {length}")
-        return F.normalize(self._texts(ids_ML.to("cpu", torch.int64).contiguous()), dim=-1)
+        if ids_ML.ndim != 2 or ids_ML.shape[1] != length:
+            raise ValueError(f"texts of shape {ids_ML.shape}, not padded to {length}")
+        return _unit(self._texts(np.ascontiguousarray(ids_ML, np.int64)))
 
 
-def _pixels(pixels_NCSS: Tensor, config: VisionConfig | None) -> Tensor:
+def _unit(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    length_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    return np.asarray(rows_ND / np.maximum(length_N1, 1e-12), np.float32)
+
+
+def _pixels(pixels_NCSS: NDArray[np.float32], config: VisionConfig | None) -> NDArray[np.float32]:
     assert config is not None
     shape = (config.num_channels, config.image_size, config.image_size)
-    if pixels_NCSS.dim() != 4 or pixels_NCSS.shape[1:] != shape:
-        raise ValueError(f"images of shape {tuple(pixels_NCSS.shape[1:])}, not {shape}")
-    return pixels_NCSS.to("cpu", torch.float32).contiguous()
+    if pixels_NCSS.ndim != 4 or pixels_NCSS.shape[1:] != shape:
+        raise ValueError(f"images of shape {pixels_NCSS.shape[1:]}, not {shape}")
+    return np.ascontiguousarray(pixels_NCSS, np.float32)
 
 
 def _vision_struct(maker: StructMaker, name: str, config: VisionConfig) -> ModelStruct:

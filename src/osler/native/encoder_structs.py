@@ -1,12 +1,13 @@
 """The encoder of csrc/encoder.h as ctypes see it."""
 
 import ctypes
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osler.models.siglip import EncoderSizes
-from osler.native.encoder_weights import EncoderWeights
+from osler.models.config import EncoderSizes
+from osler.native.formats import Matrix
 from osler.native.library import MatrixStruct
 
 # osl_encoder_output
@@ -66,6 +67,16 @@ class ModelStruct(ctypes.Structure):
         ("probe_fc2", DenseStruct),
         ("probe_norm", NormStruct),
     )
+
+
+class EncoderWeights(Protocol):
+    """Where packed tensors come from: a file, or memory."""
+
+    def matrix(self, name: str) -> Matrix:
+        """A packed matrix."""
+
+    def values(self, name: str) -> NDArray[np.float32]:
+        """A plain tensor."""
 
 
 class StructMaker:

@@ -13,7 +13,7 @@ weights, hardly any of the time, and nearest to the pixels and to the result: it
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,16 +42,6 @@ class EncoderTensor:
     kind: Literal["layer", "bf16", "plain"]
 
 
-class EncoderWeights(Protocol):
-    """Where packed tensors come from: a file, or memory."""
-
-    def matrix(self, name: str) -> Matrix:
-        """A packed matrix."""
-
-    def values(self, name: str) -> NDArray[np.float32]:
-        """A plain tensor."""
-
-
 class PackedEncoder:
     """An encoder's weights, packed in memory."""
 
@@ -77,11 +67,11 @@ class PackedEncoder:
             self._matrices[tensor.name] = packer.pack(tensor.values, chosen, group=group)
 
     def matrix(self, name: str) -> Matrix:
-        """See `EncoderWeights.matrix`."""
+        """See `encoder_structs.EncoderWeights.matrix`."""
         return self._matrices[name]
 
     def values(self, name: str) -> NDArray[np.float32]:
-        """See `EncoderWeights.values`."""
+        """See `encoder_structs.EncoderWeights.values`."""
         return self._values[name]
 
 

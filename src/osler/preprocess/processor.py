@@ -71,12 +71,19 @@ class Processor:
         self._image_text = f"\n\n{tokenizer.start_of_image}{soft}{tokenizer.end_of_image}\n\n"
 
     @classmethod
-    def from_folder(cls, folder: str | Path, *, version: str | None = None) -> "Processor":
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        version: str | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> "Processor":
         """Read the tokenizer and the settings of a checkpoint.
 
         Args:
             folder: a Hugging Face folder; its weights are not read.
             version: "1" or "1.5", for the CT windows; None for what the folder says.
+            tokenizer: the folder's, where it has been read already.
 
         Raises:
             CheckpointError: a file is missing or broken, or two of them contradict each other.
@@ -87,7 +94,7 @@ class Processor:
         if version is not None:
             ct_windows_hu(version)  # refuses an unknown one
             config = replace(config, medgemma_version=version)
-        tokenizer = Tokenizer.from_folder(folder)
+        tokenizer = tokenizer or Tokenizer.from_folder(folder)
         if tokenizer.vocab_size > (size := config.text_config.vocab_size):
             raise CheckpointError(
                 f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {size}"

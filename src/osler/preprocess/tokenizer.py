@@ -2,16 +2,40 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import tokenizers
+from typing import Any, Protocol
 
 from osler.errors import CheckpointError, PromptError
-from osler.preprocess.json_file import read_json_object, read_json_object_if_there
-from osler.preprocess.sentencepiece_bpe import read_sentencepiece_bpe
+from osler.preprocess.json_file import read_json_object_if_there
 
 START_OF_TURN = "<start_of_turn>"
 END_OF_TURN = "<end_of_turn>"
+
+
+class Backend(Protocol):
+    """Pieces and merges: the `tokenizers` library's, or the native engine's."""
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+
+    @property
+    def special(self) -> frozenset[str]:
+        """Pieces that `decode` leaves out where it is told to."""
+
+    def encode(self, text: str) -> list[int]:
+        """Encode text; control pieces in it become the tokens that they name."""
+
+    def spell(self, text: str) -> list[int]:
+        """Encode text letter for letter."""
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """Decode; ids of no piece give no text."""
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of a piece, if there is such."""
+
+    def to_json(self) -> str:
+        """All of it in the form of a `tokenizer.json`."""
 
 
 class Tokenizer:
@@ -26,7 +50,7 @@ class Tokenizer:
             its text, so text of unknown origin is split at them and the pieces go to `spell`.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, names: Mapping[str, Any], where: str) -> None:
+    def __init__(self, backend: Backend, names: Mapping[str, Any], where: str) -> None:
         """Most callers want `from_folder`.
 
         Args:
@@ -43,33 +67,35 @@ class Tokenizer:
         self.start_of_image = _piece(names, "boi_token", "<start_of_image>")
         self.image_soft = _piece(names, "image_token", "<image_soft_token>")
         self.end_of_image = _piece(names, "eoi_token", "<end_of_image>")
-        added = backend.get_added_tokens_decoder().values()
-        self.control_pieces = frozenset(
-            [token.content for token in added if token.special]
-            + [START_OF_TURN, END_OF_TURN, self.bos]
-        )
+        self.control_pieces = backend.special | {START_OF_TURN, END_OF_TURN, self.bos}
         self._control_ids = {self.id_of(piece) for piece in self.control_pieces}
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> "Tokenizer":
+    def from_folder(cls, folder: str | Path, backend: Backend | None = None) -> "Tokenizer":
         """Read `tokenizer.json`, or `tokenizer.model` where there is none.
+
+        Args:
+            folder: a checkpoint's.
+            backend: what was made of one of these files already, to be taken instead.
 
         Raises:
             CheckpointError: neither is there, or what is there is broken.
         """
         path = Path(folder) / "tokenizer.json"
         names = read_json_object_if_there(path.with_name("tokenizer_config.json"))
-        if path.exists():
-            return cls(_read_tokenizer_json(path), names, str(path))
-        path = path.with_name("tokenizer.model")
-        if path.exists():
-            return cls(read_sentencepiece_bpe(path, names), names, str(path))
-        raise CheckpointError(f"{folder}: no tokenizer.json or tokenizer.model in this folder")
+        if not path.exists():
+            path = path.with_name("tokenizer.model")
+        if backend is None:
+            # Imported here: a packed model brings its own.
+            from osler.preprocess.tokenizer_files import read_backend
+
+            backend = read_backend(path, names)
+        return cls(backend, names, str(path))
 
     @property
     def vocab_size(self) -> int:
         """Number of ids."""
-        return self._backend.get_vocab_size()
+        return self._backend.size
 
     def encode(self, text: str, *, add_bos: bool = False) -> list[int]:
         """Encode text; control pieces in it become the tokens that they name.
@@ -81,7 +107,7 @@ class Tokenizer:
         Raises:
             PromptError: text that is not Unicode.
         """
-        ids: list[int] = self._backend.encode(check_unicode(text), add_special_tokens=False).ids
+        ids = self._backend.encode(check_unicode(text))
         return [self.id_of(self.bos), *ids] if add_bos else ids
 
     def spell(self, text: str) -> list[int]:
@@ -90,11 +116,7 @@ class Tokenizer:
         Raises:
             PromptError: text that is not Unicode, or that this vocabulary cannot spell.
         """
-        normalizer = self._backend.normalizer
-        normal = check_unicode(text)
-        if normalizer is not None:
-            normal = normalizer.normalize_str(normal)
-        ids = [token.id for token in self._backend.model.tokenize(normal)]
+        ids = self._backend.spell(check_unicode(text))
         if self._control_ids.intersection(ids):
             raise PromptError("a text holds a control token that cannot be written in letters")
         return ids
@@ -106,7 +128,7 @@ class Tokenizer:
             ids: of this vocabulary; others give no text.
             skip_special: leave out control tokens. The thought markers are not among them.
         """
-        return self._backend.decode(list(ids), skip_special_tokens=skip_special)
+        return self._backend.decode(ids, skip_special=skip_special)
 
     def id_of(self, piece: str) -> int:
         """The id of a piece.
@@ -121,11 +143,11 @@ class Tokenizer:
 
     def id_if_there(self, piece: str) -> int | None:
         """The id of a piece; None where there is no such piece."""
-        return self._backend.token_to_id(piece)
+        return self._backend.id_of(piece)
 
     def to_json(self) -> str:
         """All of it in the form of a `tokenizer.json`."""
-        return self._backend.to_str()
+        return self._backend.to_json()
 
 
 def check_unicode(text: str) -> str:
@@ -139,15 +161,6 @@ def check_unicode(text: str) -> str:
     except UnicodeEncodeError:
         raise PromptError("a text holds half a surrogate pair, which is no character") from None
     return text
-
-
-def _read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises this class itself, and no other
-        read_json_object(path)  # which says better what is wrong with a file that is no JSON
-        reason = str(error).splitlines()[0] if str(error) else "broken"
-        raise CheckpointError(f"{path}: not a tokenizer ({reason})") from error
 
 
 def _piece(names: Mapping[str, Any], name: str, default: str) -> str:

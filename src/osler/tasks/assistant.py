@@ -4,27 +4,29 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from osler.errors import CheckpointError, PromptError
 from osler.inference.engine import Engine
 from osler.inference.generate import generate
 from osler.inference.native_model import NativeMedGemma
-from osler.inference.runner import TorchRunner
+from osler.inference.runner import Runner
 from osler.inference.sampling import SamplingParams
-from osler.models.checkpoint import load_medgemma, save_medgemma
 from osler.models.config import MedGemmaConfig
-from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Processor, Prompt
 from osler.preprocess.squaring import Squaring
 from osler.tasks.chat_model import ChatModel, Events, Messages
 from osler.tasks.checkpoint_extras import carry_over, notice
-from osler.tasks.packed import load_packed_medgemma
+from osler.tasks.packed import load_packed_medgemma, load_packed_tokenizer
 from osler.tasks.packed_folder import is_packed
-from osler.tasks.placement import torch_device, torch_dtype
+
+if TYPE_CHECKING:  # it takes seconds to import, and packed models need it not
+    import torch
+    from torch import Tensor
+
+    from osler.models.medgemma import MedGemma
 
 
 class Assistant(ChatModel):
@@ -37,7 +39,7 @@ class Assistant(ChatModel):
         notice: what its answers say about it.
     """
 
-    def __init__(self, model: MedGemma | NativeMedGemma, *, name: str, folder: Path) -> None:
+    def __init__(self, model: "MedGemma | NativeMedGemma", *, name: str, folder: Path) -> None:
         self.model = model
         self.name = name
         self.folder = folder
@@ -60,7 +62,12 @@ class Assistant(ChatModel):
         Raises:
             CheckpointError: the folder lacks a tokenizer, or it contradicts the model.
         """
-        return Processor.from_folder(self.folder, version=self.config.medgemma_version)
+        tokenizer = None
+        if isinstance(self.model, NativeMedGemma):
+            tokenizer = load_packed_tokenizer(self.folder)
+        return Processor.from_folder(
+            self.folder, version=self.config.medgemma_version, tokenizer=tokenizer
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -69,17 +76,21 @@ class Assistant(ChatModel):
         Raises:
             MemoryLimitError: the machine has too little free memory for keys and values.
         """
-        model = self.model
-        runner = TorchRunner(model) if isinstance(model, MedGemma) else model.runner
-        return Engine(runner, self.processor.tokenizer)
+        return Engine(self._runner(), self.processor.tokenizer)
 
-    @torch.inference_mode()
+    def _runner(self) -> Runner:
+        if isinstance(self.model, NativeMedGemma):
+            return self.model.runner
+        from osler.inference.torch_runner import TorchRunner
+
+        return TorchRunner(self.model)
+
     def logits(
         self,
-        input_ids: ArrayLike | Tensor,
-        pixel_values: ArrayLike | Tensor | None = None,
-        attention_mask: ArrayLike | Tensor | None = None,
-    ) -> Tensor:
+        input_ids: "ArrayLike | Tensor",
+        pixel_values: "ArrayLike | Tensor | None" = None,
+        attention_mask: "ArrayLike | Tensor | None" = None,
+    ) -> "Tensor":
         """Score the next token at every position.
 
         Args:
@@ -94,19 +105,27 @@ class Assistant(ChatModel):
         Raises:
             ValueError: image tokens and images do not match in number.
         """
+        import torch
+
         device, dtype = torch.device("cpu"), torch.float32
-        score = self.model.logits if isinstance(self.model, NativeMedGemma) else self.model
-        if isinstance(self.model, MedGemma):
+        if not isinstance(self.model, NativeMedGemma):
             weight = self.model.language_model.embed_tokens.weight
             device, dtype = weight.device, weight.dtype
+        ids_BL = torch.as_tensor(input_ids, device=device)
         pixels = mask = None
         if pixel_values is not None:
             pixels = torch.as_tensor(pixel_values, dtype=dtype, device=device)
         if attention_mask is not None:
             mask = torch.as_tensor(attention_mask, device=device)
-        logits_BLV: Tensor = score(
-            torch.as_tensor(input_ids, device=device), pixels_NCSS=pixels, attention_mask_BL=mask
-        )
+        if isinstance(self.model, NativeMedGemma):
+            scores_BLV = self.model.logits(
+                ids_BL.numpy(),
+                pixels_NCSS=None if pixels is None else pixels.numpy(),
+                attention_mask_BL=None if mask is None else mask.bool().numpy(),
+            )
+            return torch.from_numpy(scores_BLV)
+        with torch.inference_mode():
+            logits_BLV: Tensor = self.model(ids_BL, pixels_NCSS=pixels, attention_mask_BL=mask)
         return logits_BLV
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -124,6 +143,8 @@ class Assistant(ChatModel):
                 f"{self.folder}: packed weights cannot be saved; copy the folder, or save the "
                 "checkpoint that it was made of"
             )
+        from osler.models.checkpoint import save_medgemma
+
         save_medgemma(self.model, target)
         carry_over(self.folder, target, self.notice)
 
@@ -143,8 +164,8 @@ def load_assistant(
     folder: Path,
     name: str,
     *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | str | None = None,
+    device: "torch.device | str" = "cpu",
+    dtype: "torch.dtype | str | None" = None,
     version: str | None = None,
 ) -> Assistant:
     """See `osler.load`."""
@@ -152,6 +173,9 @@ def load_assistant(
     if is_packed(folder):
         model = load_packed_medgemma(folder, device=device, dtype=dtype)
     else:
+        from osler.models.checkpoint import load_medgemma
+        from osler.tasks.placement import torch_device, torch_dtype
+
         model = load_medgemma(folder, dtype=torch_dtype(dtype), device=torch_device(device))
     if version is not None:
         try:

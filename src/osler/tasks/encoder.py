@@ -7,17 +7,15 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from osler.errors import CheckpointError, PromptError
 from osler.inference import embed
-from osler.inference.embed import Progress
-from osler.models.checkpoint import load_medsiglip, save_medsiglip
+from osler.inference.embed import EmbeddingModel, Progress
 from osler.models.config import MedSiglipConfig
-from osler.models.medsiglip import MedSiglip
 from osler.native.encoder import NativeMedSiglip
 from osler.preprocess.encoder_processor import EncoderProcessor
 from osler.preprocess.sources import ImageSource, source_name
@@ -25,7 +23,11 @@ from osler.tasks.answer import Classification
 from osler.tasks.checkpoint_extras import carry_over, notice
 from osler.tasks.packed import load_packed_medsiglip
 from osler.tasks.packed_folder import is_packed
-from osler.tasks.placement import torch_device, torch_dtype
+
+if TYPE_CHECKING:  # it takes seconds to import, and packed models need it not
+    import torch
+
+    from osler.models.medsiglip import MedSiglip
 
 
 class ImageTextEncoder:
@@ -38,7 +40,7 @@ class ImageTextEncoder:
         notice: what its results say about it.
     """
 
-    def __init__(self, model: MedSiglip | NativeMedSiglip, *, name: str, folder: Path) -> None:
+    def __init__(self, model: "MedSiglip | NativeMedSiglip", *, name: str, folder: Path) -> None:
         self.model = model
         self.name = name
         self.folder = folder
@@ -48,6 +50,14 @@ class ImageTextEncoder:
     def config(self) -> MedSiglipConfig:
         """Sizes of both towers."""
         return self.model.config
+
+    @cached_property
+    def _embedder(self) -> EmbeddingModel:
+        if isinstance(self.model, NativeMedSiglip):
+            return self.model
+        from osler.inference.torch_encoder import TorchEncoder
+
+        return TorchEncoder(self.model)
 
     @cached_property
     def processor(self) -> EncoderProcessor:
@@ -76,7 +86,7 @@ class ImageTextEncoder:
         """
         if isinstance(images, str | os.PathLike):
             raise PromptError("images is a list of images: [path]")
-        return embed.embed_images(self.model, self.processor, images, progress=progress)
+        return embed.embed_images(self._embedder, self.processor, images, progress=progress)
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts; what is beyond the encoder's positions (64 tokens) is cut off.
@@ -89,7 +99,7 @@ class ImageTextEncoder:
         """
         if isinstance(texts, str):
             raise PromptError("texts is a list of texts: [text]")
-        return embed.embed_texts(self.model, self.processor, texts)
+        return embed.embed_texts(self._embedder, self.processor, texts)
 
     def classify(
         self,
@@ -127,7 +137,7 @@ class ImageTextEncoder:
         classes_CD = mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True)
         images_ND = self.embed_images(images, progress=progress)
         # The model's bias is the same for all classes: a softmax does not see it.
-        logits_NC = images_ND @ classes_CD.T * self.model.logit_scale.detach().exp().item()
+        logits_NC = images_ND @ classes_CD.T * self._embedder.scale
         odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
         probabilities_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
         return [
@@ -151,6 +161,8 @@ class ImageTextEncoder:
                 f"{self.folder}: packed weights cannot be saved; copy the folder, or save the "
                 "checkpoint that it was made of"
             )
+        from osler.models.checkpoint import save_medsiglip
+
         save_medsiglip(self.model, target)
         carry_over(self.folder, target, self.notice)
 
@@ -159,13 +171,15 @@ def load_image_text_encoder(
     folder: Path,
     name: str,
     *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | str | None = None,
+    device: "torch.device | str" = "cpu",
+    dtype: "torch.dtype | str | None" = None,
 ) -> ImageTextEncoder:
     """See `osler.load_encoder`."""
-    model: MedSiglip | NativeMedSiglip
     if is_packed(folder):
-        model = load_packed_medsiglip(folder, device=device, dtype=dtype)
-    else:
-        model = load_medsiglip(folder, dtype=torch_dtype(dtype), device=torch_device(device))
+        packed = load_packed_medsiglip(folder, device=device, dtype=dtype)
+        return ImageTextEncoder(packed, name=name, folder=folder)
+    from osler.models.checkpoint import load_medsiglip
+    from osler.tasks.placement import torch_device, torch_dtype
+
+    model = load_medsiglip(folder, dtype=torch_dtype(dtype), device=torch_device(device))
     return ImageTextEncoder(model, name=name, folder=folder)

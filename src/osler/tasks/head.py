@@ -9,19 +9,23 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from osler.errors import CheckpointError
+from osler.errors import CheckpointError, CorruptFileError
 from osler.inference.embed import Progress
-from osler.models.safetensors_file import open_file
 from osler.preprocess.json_file import read_json_object
 from osler.preprocess.sources import ImageSource, source_name
 from osler.tasks.answer import Classification
 from osler.tasks.encoder import ImageTextEncoder, load_image_text_encoder
 from osler.tasks.locate import locate
+
+if TYPE_CHECKING:  # it takes seconds to import, and packed models need it not
+    import torch
 
 HEAD_FILE = "head.json"
 WEIGHTS_FILE = "head.safetensors"
@@ -40,12 +44,14 @@ class Head:
 
     encoder: str
     classes: tuple[str, ...]
-    weight_CD: Tensor
-    bias_C: Tensor
+    weight_CD: NDArray[np.float32]
+    bias_C: NDArray[np.float32]
 
-    def probabilities(self, images_ND: Tensor) -> Tensor:
+    def probabilities(self, images_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of each class (N, C); rows sum to 1."""
-        return (images_ND.float() @ self.weight_CD.T + self.bias_C).softmax(dim=1)
+        logits_NC = images_ND @ self.weight_CD.T + self.bias_C
+        odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        return np.asarray(odds_NC / odds_NC.sum(axis=1, keepdims=True), np.float32)
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -55,7 +61,10 @@ def save_head(head: Head, folder: Path) -> None:
         CheckpointError: the folder cannot be written.
     """
     values = {"encoder": head.encoder, "classes": list(head.classes)}
-    tensors = {"weight": head.weight_CD.contiguous(), "bias": head.bias_C.contiguous()}
+    tensors = {
+        "weight": np.ascontiguousarray(head.weight_CD, np.float32),
+        "bias": np.ascontiguousarray(head.bias_C, np.float32),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
@@ -83,11 +92,16 @@ def load_head(folder: str | os.PathLike[str]) -> Head:
     encoder, classes = values.get("encoder"), values.get("classes")
     if not isinstance(encoder, str) or not isinstance(classes, list):
         raise CheckpointError(f"{path}: names no encoder, or no classes")
-    stored = open_file(path.with_name(WEIGHTS_FILE))
+    weights = path.with_name(WEIGHTS_FILE)
+    try:
+        stored = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptFileError(f"{weights}: not a safetensors file ({reason})") from error
     if stored.keys() != {"weight", "bias"}:
-        raise CheckpointError(f"{path.with_name(WEIGHTS_FILE)}: holds no head")
-    weight_CD, bias_C = stored["weight"].read().float(), stored["bias"].read().float()
-    if weight_CD.dim() != 2 or len(weight_CD) != len(classes) or bias_C.shape != (len(classes),):
+        raise CheckpointError(f"{weights}: holds no head")
+    weight_CD, bias_C = (np.asarray(stored[name], np.float32) for name in ("weight", "bias"))
+    if weight_CD.ndim != 2 or len(weight_CD) != len(classes) or bias_C.shape != (len(classes),):
         raise CheckpointError(f"{path}: its classes do not fit {WEIGHTS_FILE}")
     return Head(
         encoder=encoder, classes=tuple(map(str, classes)), weight_CD=weight_CD, bias_C=bias_C
@@ -123,7 +137,7 @@ class HeadClassifier:
         Raises:
             InputError: an image that cannot be read.
         """
-        images_ND = torch.from_numpy(self.encoder.embed_images(images, progress=progress))
+        images_ND = self.encoder.embed_images(images, progress=progress)
         return [
             Classification(
                 source=source_name(image),
@@ -139,7 +153,7 @@ def load_classifier(
     *,
     encoder: str | os.PathLike[str] | None = None,
     device: str = "cpu",
-    dtype: torch.dtype | str | None = None,
+    dtype: "torch.dtype | str | None" = None,
 ) -> HeadClassifier:
     """Load a head with its encoder.
 

@@ -1,20 +1,24 @@
 """Opens packed folders for the native engine."""
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from osler.errors import CheckpointError, MemoryLimitError, PromptError
 from osler.inference.native_model import NativeMedGemma
 from osler.models.hf_config import read_medgemma_config, read_medsiglip_config
+from osler.native.bpe import open_bpe
 from osler.native.encoder import NativeMedSiglip
 from osler.native.library import Library
 from osler.native.packed_file import PACKED_FILE, PackedFile
+from osler.preprocess.tokenizer import Tokenizer
 from osler.tasks.packed_folder import native_library
+
+if TYPE_CHECKING:  # it takes seconds to import, and packed models need it not
+    import torch
 
 
 def load_packed_medgemma(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
+    folder: Path, *, device: "torch.device | str" = "cpu", dtype: "torch.dtype | str | None" = None
 ) -> NativeMedGemma:
     """Open a packed MedGemma; every byte of it is checked.
 
@@ -37,7 +41,7 @@ def load_packed_medgemma(
 
 
 def load_packed_medsiglip(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
+    folder: Path, *, device: "torch.device | str" = "cpu", dtype: "torch.dtype | str | None" = None
 ) -> NativeMedSiglip:
     """Open a packed MedSigLIP; arguments and errors as `load_packed_medgemma`."""
     library, file = _open(folder, "medsiglip", device, dtype)
@@ -49,10 +53,22 @@ def load_packed_medsiglip(
         raise MemoryLimitError(f"{file.path}: {error}") from error
 
 
+def load_packed_tokenizer(folder: Path) -> Tokenizer:
+    """Open the tokenizer of a packed MedGemma, on mapped tables where its kind allows it.
+
+    Args:
+        folder: with `model.osler`.
+
+    Raises:
+        CheckpointError: no tokenizer, a broken one, or no native engine here.
+    """
+    return Tokenizer.from_folder(folder, open_bpe(folder, native_library(str(folder))))
+
+
 def _open(
-    folder: Path, family: str, device: torch.device | str, dtype: torch.dtype | str | None
+    folder: Path, family: str, device: "torch.device | str", dtype: "torch.dtype | str | None"
 ) -> tuple[Library, PackedFile]:
-    if torch.device(device).type != "cpu":
+    if str(device).partition(":")[0] != "cpu":
         raise PromptError(f"device is {str(device)!r}; packed weights run on the CPU")
     if dtype is not None:
         raise PromptError(f"dtype is {str(dtype)!r}; packed weights keep the formats of their file")

@@ -1,7 +1,8 @@
 """Folders of packed models: which they are, and how a new one comes to be.
 
 A packed folder holds `model.osler` in the place of weights, and all else that its checkpoint did:
-`config.json`, the tokenizer, the processor's files.
+`config.json`, the tokenizer, the processor's files; and `tokenizer.osler`, which is the tokenizer
+once more, as the native engine maps it.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 
 from osler.errors import CheckpointError
 from osler.models.hf_config import CONFIG_FILE, GENERATION_FILE
+from osler.native.bpe_table import TABLE_FILE
 from osler.native.library import Library, library
 from osler.native.packed_file import PACKED_FILE
 from osler.tasks.checkpoint_extras import PROCESSOR_FILES
@@ -95,7 +97,7 @@ def new_packed_folder(folder: Path) -> Iterator[Path]:
             staging = Path(name)
             yield staging
             # Without its configuration, a folder is no model.
-            for stale in (CONFIG_FILE, PACKED_FILE, GENERATION_FILE, *PROCESSOR_FILES):
+            for stale in (CONFIG_FILE, PACKED_FILE, GENERATION_FILE, TABLE_FILE, *PROCESSOR_FILES):
                 (folder / stale).unlink(missing_ok=True)
             for path in sorted(staging.iterdir(), key=lambda path: path.name == CONFIG_FILE):
                 path.replace(folder / path.name)

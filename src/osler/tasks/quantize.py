@@ -15,6 +15,7 @@ from osler.errors import CheckpointError, PromptError, UnreadableFileError
 from osler.models.checkpoint import load_medgemma, open_medgemma, open_medsiglip
 from osler.models.config import MedGemmaConfig, MedSiglipConfig
 from osler.models.safetensors_file import StoredTensor
+from osler.native.bpe_table import SOURCE_FILE, write_tables
 from osler.native.calibration import input_moments
 from osler.native.pack_model import FORMATS, ModelPacker, Source, packed_model_bytes
 from osler.native.packed_file import PACKED_FILE, write_packed
@@ -182,6 +183,8 @@ def pack(
             about |= {"decoder": decoder, "encoder": encoder}
         file_bytes = (staging / PACKED_FILE).stat().st_size
         origin.describe(staging)
+        if (staging / SOURCE_FILE).is_file():
+            write_tables(staging)
     return PackedModel(
         folder=str(target),
         family=family,

@@ -8,6 +8,7 @@ from tokenizers import AddedToken, decoders, models, normalizers
 
 from osler.models.config import MedGemmaConfig
 from osler.preprocess.tokenizer import Tokenizer
+from osler.preprocess.tokenizer_files import LibraryBackend
 from osler.testing.models import tiny_medgemma
 
 CONTROL_PIECES = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
@@ -49,7 +50,7 @@ def dummy_tokenizer() -> Tokenizer:
         [AddedToken(p, normalized=False) for p in CONTROL_PIECES + TURN_PIECES + IMAGE_PIECES]
     )
     backend.add_tokens([AddedToken(p, normalized=False) for p in PLAIN_ADDED_PIECES])
-    return Tokenizer(backend, {}, "dummy")
+    return Tokenizer(LibraryBackend(backend), {}, "dummy")
 
 
 def dummy_config(max_position_embeddings: int = 1024) -> MedGemmaConfig:

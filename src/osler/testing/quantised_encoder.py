@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from osler.models.config import MedGemmaConfig, MedSiglipConfig, VisionConfig
+from osler.models.config import EncoderSizes, MedGemmaConfig, MedSiglipConfig, VisionConfig
 from osler.models.medgemma import Projector
 from osler.models.medsiglip import MedSiglip
-from osler.models.siglip import Attention, Encoder, EncoderSizes, PoolingHead, VisionTower
-from osler.native.encoder_weights import EncoderWeights
+from osler.models.siglip import Attention, Encoder, PoolingHead, VisionTower
+from osler.native.encoder_structs import EncoderWeights
 from osler.native.formats import Matrix
 from osler.testing.quantised import PackedLinear
 

@@ -10,11 +10,12 @@ R positions whose scores are wanted.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from osler.inference.runner import PAGE_TOKENS, Chunk
+from osler.inference.runner import Chunk
 from osler.models.config import MedGemmaConfig
+from osler.models.pages import PAGE_TOKENS
 from osler.testing.dummy import dummy_config
 
 EMPTY = -1
@@ -36,15 +37,16 @@ class PageRunner:
     calls: list[list[tuple[int, list[int], int]]] = field(default_factory=list)
     images_at_once: list[int] = field(default_factory=list)
 
-    def scores(self, history: list[int]) -> Tensor:
+    def scores(self, history: list[int]) -> NDArray[np.float32]:
         """Scores (V,) of what follows these ids."""
         raise NotImplementedError
 
-    def embed_images(self, pixels_NCSS: Tensor) -> Tensor:
+    def embed_images(self, pixels_NCSS: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean of each image, everywhere."""
         self.images_at_once.append(len(pixels_NCSS))
         shape = (self.config.mm_tokens_per_image, self.config.text_config.hidden_size)
-        return pixels_NCSS.mean(dim=(1, 2, 3))[:, None, None].expand(-1, *shape)
+        mean_N = pixels_NCSS.mean(axis=(1, 2, 3))
+        return np.broadcast_to(mean_N[:, None, None], (len(mean_N), *shape))
 
     def page_bytes(self) -> tuple[int, int]:
         """A thousand bytes each."""
@@ -70,7 +72,7 @@ class PageRunner:
             for source, target in pairs:
                 pages[target] = list(pages[source])
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Write the new ids, and say what follows those that are asked for."""
         self.calls.append([(chunk.start, list(chunk.ids), chunk.logits) for chunk in chunks])
         for chunk in chunks:
@@ -80,7 +82,8 @@ class PageRunner:
             for chunk in chunks
             for behind in reversed(range(chunk.logits))
         ]
-        return torch.stack(rows) if rows else torch.empty(0, self.config.text_config.vocab_size)
+        vocabulary = self.config.text_config.vocab_size
+        return np.stack(rows) if rows else np.empty((0, vocabulary), np.float32)
 
     def _write(self, chunk: Chunk) -> None:
         """Store ids; for an image token a number made of its embedding, so that images differ."""
@@ -132,13 +135,13 @@ class ScriptedRunner(PageRunner):
     scripts: Sequence[Sequence[int]] = ()
     _prompt_tokens: dict[int, int] = field(default_factory=dict)
 
-    def scores(self, history: list[int]) -> Tensor:
+    def scores(self, history: list[int]) -> NDArray[np.float32]:
         """One high value."""
         row = history[0] - self.MARK
         # The first scores that are asked for are those of the answer's first token.
         step = len(history) - self._prompt_tokens.setdefault(row, len(history))
         script = [*self.scripts[row], self.config.eos_token_ids[0]]
-        logits_V = torch.zeros(self.config.text_config.vocab_size)
+        logits_V = np.zeros(self.config.text_config.vocab_size, np.float32)
         logits_V[script[min(step, len(script) - 1)]] = 20.0
         return logits_V
 
@@ -155,11 +158,10 @@ class HashRunner(PageRunner):
     vocabulary: int = 40
     first: int = 370
 
-    def scores(self, history: list[int]) -> Tensor:
+    def scores(self, history: list[int]) -> NDArray[np.float32]:
         """Random scores; those of other ids are low."""
-        generator = torch.Generator().manual_seed(hash(tuple(history)) % 2**63)
-        logits_V = torch.full((self.config.text_config.vocab_size,), -30.0)
-        logits_V[self.first : self.first + self.vocabulary] = 4 * torch.randn(
-            self.vocabulary, generator=generator
-        )
+        generator = np.random.default_rng(hash(tuple(history)) % 2**63)
+        logits_V = np.full(self.config.text_config.vocab_size, -30.0, np.float32)
+        drawn = generator.standard_normal(self.vocabulary, np.float32)
+        logits_V[self.first : self.first + self.vocabulary] = 4 * drawn
         return logits_V

@@ -21,8 +21,8 @@ from osler.errors import InputError
 from osler.inference.continuation import Generation
 from osler.inference.engine import Engine
 from osler.inference.limits import Limits
-from osler.inference.runner import TorchRunner
 from osler.inference.sampling import SamplingParams
+from osler.inference.torch_runner import TorchRunner
 from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,15 @@ from PIL import Image as Picture
 
 import osler
 from osler.errors import CheckpointError, UnreadableFileError
-from osler.tasks.head import HEAD_FILE, Head, HeadClassifier, load_classifier, load_head, save_head
+from osler.tasks.head import (
+    HEAD_FILE,
+    WEIGHTS_FILE,
+    Head,
+    HeadClassifier,
+    load_classifier,
+    load_head,
+    save_head,
+)
 from osler.training.finetune.output import RECORD
 from osler.training.finetune.probe import fit, probe
 from tests.training.finetune.conftest import Table
@@ -87,8 +96,8 @@ def head(**changes: object) -> Head:
     values: dict[str, object] = {
         "encoder": "nano",
         "classes": ("a", "ü"),
-        "weight_CD": torch.arange(12.0).view(2, 6),
-        "bias_C": torch.ones(2),
+        "weight_CD": np.arange(12, dtype=np.float32).reshape(2, 6),
+        "bias_C": np.ones(2, np.float32),
     }
     return Head(**(values | changes))  # type: ignore[arg-type]
 
@@ -97,8 +106,8 @@ def test_a_head_comes_back_whole(tmp_path: Path) -> None:
     save_head(head(), tmp_path)
     again = load_head(tmp_path)
     assert (again.encoder, again.classes) == ("nano", ("a", "ü"))
-    assert torch.equal(again.weight_CD, head().weight_CD)
-    assert torch.equal(again.bias_C, head().bias_C)
+    assert np.array_equal(again.weight_CD, head().weight_CD)
+    assert np.array_equal(again.bias_C, head().bias_C)
 
 
 def test_damaged_heads_are_refused(medsiglip_folder: Path, tmp_path: Path) -> None:
@@ -107,6 +116,9 @@ def test_damaged_heads_are_refused(medsiglip_folder: Path, tmp_path: Path) -> No
         HeadClassifier(osler.load_encoder(medsiglip_folder), load_head(tmp_path))
     save_head(head(classes=("a",)), tmp_path)
     with pytest.raises(CheckpointError, match="its classes do not fit"):
+        load_head(tmp_path)
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         load_head(tmp_path)
     (tmp_path / HEAD_FILE).write_text("{}")
     with pytest.raises(CheckpointError, match="names no encoder"):

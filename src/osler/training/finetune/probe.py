@@ -115,12 +115,15 @@ def probe(
     accuracy, strength = _cross_validated(images_ND, class_N, len(examples.labels), seed)
     weight_CD, bias_C = fit(images_ND, class_N, len(examples.labels), strength)
     head = Head(
-        encoder=base_name(name), classes=examples.labels, weight_CD=weight_CD, bias_C=bias_C
+        encoder=base_name(name),
+        classes=examples.labels,
+        weight_CD=weight_CD.numpy(),
+        bias_C=bias_C.numpy(),
     )
     after = {}
     if held_out is not None and unseen_ND is not None:
-        told_N = head.probabilities(unseen_ND).argmax(dim=1)
-        right = (told_N == _classes(held_out)).float().mean().item()
+        told_N = head.probabilities(unseen_ND.numpy()).argmax(axis=1)
+        right = float((told_N == _classes(held_out).numpy()).mean())
         after = {"validation_accuracy": right}
     save_head(head, target)
     done = Probed(
