@@ -1,6 +1,7 @@
 """`osler pull`, `osler push`, `osler listen`, `osler result`: studies from archives and back."""
 
 import argparse
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -118,18 +119,20 @@ def _result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         required=True,
-        action="append",
+        nargs="+",
+        action="extend",
         type=Path,
         metavar="PATH",
-        help="the DICOM files that it was asked about, or their folder; repeat it",
+        help="the DICOM files that it was asked about, or their folders",
     )
     parser.add_argument(
         "--seen",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         type=Path,
         metavar="FILE.png",
-        help="what the model saw, of osler show; repeat it",
+        help="what the model saw, as `osler show` writes it: seen-*.png",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -277,7 +280,7 @@ def _listen(args: argparse.Namespace) -> None:
 
     def say(study: "Study") -> None:
         if args.json:
-            print_json({**asdict(study), "folder": str(study.folder)})
+            print(json.dumps({**asdict(study), "folder": str(study.folder)}), flush=True)
         else:
             print(study.folder, flush=True)
         if study.exit_code:

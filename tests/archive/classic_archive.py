@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from io import BytesIO
-from types import TracebackType
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -67,12 +66,7 @@ class TinyClassicArchive:
         self.address = f"{self.title}@127.0.0.1:{server.server_address[1]}"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._entity.shutdown()
 
     def add(self, data: bytes) -> None:

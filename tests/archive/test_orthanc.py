@@ -1,12 +1,16 @@
 """Against a real archive: round trips, a thousand instances, interruptions, duplicates."""
 
+import shutil
 import signal
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from pydicom import uid
+from PIL import Image as Picture
+from pydicom import dcmread, uid
 
 from osler.archive.classic import ClassicArchive, MoveTarget
 from osler.archive.dicomweb import WebArchive
@@ -16,7 +20,9 @@ from osler.archive.push import gather, push
 from osler.archive.query import Query
 from osler.archive.results.write import write_results
 from osler.archive.settings import LinkSettings
+from osler.cli import main
 from osler.errors import ArchiveUnreachableError
+from osler.testing.series import make_series, slices
 from tests.archive.orthanc import Orthanc, is_installed
 from tests.archive.studies import STUDY, SYNTAXES, data_sets, write_study
 from tests.archive.test_results import write_answer
@@ -149,3 +155,47 @@ def test_results_go_back_and_come_again(opened: Open, radiograph: Path, tmp_path
     query = Query(keys={"StudyInstanceUID": results.study_uid})
     assert pull(opened("web"), query, tmp_path / "out").fetched == 3
     assert data_sets(tmp_path / "out") == data_sets(radiograph, tmp_path / "results")
+
+
+@pytest.mark.parametrize("kind", ["radiograph", "volume"])
+def test_a_draft_by_the_command_line_from_the_archive_and_back(
+    kind: str,
+    orthanc: Orthanc,
+    medgemma_folder: Path,
+    radiograph: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    if kind == "radiograph":
+        shutil.copy(radiograph, stored)
+    else:
+        for number, data in enumerate(make_series(slices(12, side_px=64))):
+            (stored / f"{number}.dcm").write_bytes(data)
+    study_uid = str(dcmread(next(stored.iterdir())).StudyInstanceUID)
+
+    def osler(*arguments: str | Path) -> str:
+        assert main([str(one) for one in arguments]) == 0
+        return capsys.readouterr().out
+
+    model = ("--model", medgemma_folder)
+    pulled, seen, results = tmp_path / "pulled", tmp_path / "seen.png", tmp_path / "results"
+    osler("push", stored, "--to", orthanc.url)
+    osler("pull", orthanc.url, "--study", study_uid, "--out", pulled)
+    answer = tmp_path / "answer.json"
+    answer.write_text(osler("ask", pulled, "Describe it.", *model, "--max-new-tokens=8", "--json"))
+    osler("show", pulled, "--out", seen, *model)
+    pictures = sorted(tmp_path.glob("seen*.png"))
+    assert len(pictures) == len(list(stored.iterdir()))
+    osler("result", answer, "--source", pulled, "--seen", *pictures, "--out", results)
+    osler("push", results, "--to", orthanc.url)
+    osler("pull", orthanc.url, "--study", study_uid, "--out", tmp_path / "again")
+    assert data_sets(tmp_path / "again") == data_sets(stored, results)
+    for path in results.iterdir():
+        judged = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        assert "Error" not in judged.stdout + judged.stderr, judged.stderr
+    captures = sorted(map(dcmread, results.glob("seen-*")), key=lambda ds: int(ds.InstanceNumber))
+    for ds, path in zip(captures, pictures, strict=True):
+        with Picture.open(path) as picture:
+            np.testing.assert_array_equal(ds.pixel_array, np.asarray(picture))
