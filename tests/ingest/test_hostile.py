@@ -185,7 +185,7 @@ def test_a_deflate_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     start = data.index(uid.DeflatedExplicitVRLittleEndian.encode()) + 22
     bomb = zlib.compressobj(wbits=-15)
     deflated = bomb.compress(bytes(5_000_000)) + bomb.flush()
-    monkeypatch.setattr(dataset, "MAX_FILE_BYTES", 1_000_000)
+    monkeypatch.setattr(dataset, "inflated_bytes", lambda _: 1_000_000)
     with pytest.raises(UnsupportedError, match="more than the 1,000,000 bytes"):
         dataset.read_attributes(data[:start] + deflated)
 

@@ -14,7 +14,7 @@ from osler.errors import DicomError, UnreadableFileError, UnsupportedError
 from osler.ingest import read_image_bytes
 from osler.ingest.facts import FileFacts
 from osler.ingest.image import Image, Voi
-from osler.ingest.limits import MAX_WORKER_BYTES
+from osler.ingest.limits import MIN_WORKER_BYTES
 from osler.ingest.wire import (
     receive,
     receive_image,
@@ -100,7 +100,7 @@ def test_a_hang_is_killed(pool: WorkerPool) -> None:
 
 
 def test_a_file_that_wants_too_much_memory(pool: WorkerPool) -> None:
-    with pytest.raises(UnsupportedError, match=rf"a\.dcm: .* more than {MAX_WORKER_BYTES:,} bytes"):
+    with pytest.raises(UnsupportedError, match=rf"a\.dcm: .* more than {MIN_WORKER_BYTES:,} bytes"):
         pool.decode(GOOD + b"greedy", "a.dcm")
     assert pool.decode(GOOD, "b.dcm").size_px == (3, 4)
 

@@ -10,11 +10,13 @@ import os
 import resource
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from osler.errors import InputError, UnsupportedError
 from osler.ingest.decode import decode, decode_frames, describe, frame_ranges
-from osler.ingest.limits import MAX_WORKER_BYTES
+from osler.ingest.limits import MAX_WORKER_BYTES, worker_bytes
 from osler.ingest.wire import receive, send, send_error, send_image, send_record
 from osler.ingest.zip_file import inflate, list_members
 
@@ -24,25 +26,29 @@ _STDIN, _STDOUT = 0, 1
 def main() -> None:
     """Serve requests until standard input is closed."""
     replies = _take_stdout()
-    _limit_resources()
+    limit_resources()
     # What the libraries say of a file may quote from it, and a patient's name would go to a log.
     warnings.simplefilter("ignore")
     logging.disable()
     while True:
         try:
-            header, data = receive(_STDIN)
+            header, received = receive(_STDIN)
         except EOFError:
             return
-        _answer(replies, header, data.tobytes())
+        data = received.tobytes()
+        del received  # or a large file would be here twice
+        answer(replies, header, data)
 
 
-def _answer(replies: int, header: dict[str, Any], data: bytes) -> None:
+def answer(replies: int, header: dict[str, Any], data: bytes) -> None:
+    """Do what is asked of one file, and write the replies or the error to a file descriptor."""
     source: str = header["source"]
+    limit = worker_bytes(_input_bytes(header, data))
     try:
-        _work(replies, header, data, source)
+        with _memory(limit):
+            _work(replies, header, data, source)
     except MemoryError:
-        error = UnsupportedError(f"{source}: decoding needs more than {MAX_WORKER_BYTES:,} bytes")
-        send_error(replies, error)
+        send_error(replies, UnsupportedError(f"{source}: decoding needs more than {limit:,} bytes"))
     except InputError as error:
         send_error(replies, error)
 
@@ -65,9 +71,20 @@ def _work(replies: int, header: dict[str, Any], data: bytes, source: str) -> Non
         case "list":
             send_record(replies, list_members(data, source))
         case "record":
-            from osler.ingest.fhir.read import answer
+            from osler.ingest.fhir.read import read_for
 
-            send(replies, {}, answer(header, data))
+            send(replies, {}, read_for(header, data))
+
+
+def _input_bytes(header: dict[str, Any], data: bytes) -> int:
+    """How much there is to read; of what is read by its path nothing is among the data."""
+    if "path" in header:
+        try:
+            return os.path.getsize(header["path"])
+        except OSError:
+            return 0
+    size_bytes: int = header.get("size_bytes", len(data))
+    return size_bytes
 
 
 def _take_stdout() -> int:
@@ -79,14 +96,26 @@ def _take_stdout() -> int:
     return replies
 
 
-def _limit_resources() -> None:
+def limit_resources() -> None:
+    """Take from this process what a decoder does not need."""
     # The terminal's Ctrl-C is the reading process's to handle; it closes our input when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # No core dump: it would leave the file's content on disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MAX_WORKER_BYTES if hard == resource.RLIM_INFINITY else min(MAX_WORKER_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    most = MAX_WORKER_BYTES if hard == resource.RLIM_INFINITY else min(MAX_WORKER_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+@contextmanager
+def _memory(limit_bytes: int) -> Iterator[None]:
+    """Limit the memory while one file is worked on."""
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (min(limit_bytes, before), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 if __name__ == "__main__":

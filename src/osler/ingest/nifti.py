@@ -20,12 +20,13 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from osler.errors import UnreadableFileError, UnsupportedError
 from osler.ingest.facts import FileFacts, FrameFacts, Pose, Vector
 from osler.ingest.image import Image
-from osler.ingest.limits import MAX_FILE_BYTES, MAX_FRAMES, check_size
+from osler.ingest.limits import MAX_FILE_BYTES, MAX_FRAMES, check_size, inflated_bytes
 
 _GZIP = b"\x1f\x8b"
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -39,7 +40,8 @@ _HOUNSFIELD_BELOW = -900.0
 _VIEWS = {0: ((1, 1), (2, -1)), 1: ((0, 1), (2, -1)), 2: ((0, 1), (1, 1))}
 
 _DAMAGED = (
-    *(ImageFileError, HeaderDataError, ValueError, TypeError, KeyError, IndexError),
+    *(ImageFileError, HeaderDataError, WrapStructError),
+    *(ValueError, TypeError, KeyError, IndexError),
     *(OSError, EOFError, OverflowError, zlib.error, np.linalg.LinAlgError),
 )
 
@@ -180,9 +182,10 @@ def _plain(data: bytes) -> bytes:
     if not data.startswith(_GZIP):
         return data
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    plain = inflater.decompress(data, MAX_FILE_BYTES)
+    most = inflated_bytes(len(data))
+    plain = inflater.decompress(data, most)
     if inflater.unconsumed_tail:
-        raise UnsupportedError(f"inflates to more than the {MAX_FILE_BYTES:,} bytes that are read")
+        raise UnsupportedError(f"inflates to more than the {most:,} bytes that are read")
     if plain[344:347] != b"n+1" and plain[4:7] != b"n+2":
         raise UnreadableFileError("a gzip file with something else than NIfTI in it")
     if not inflater.eof:

@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from osler.errors import DicomError, UnsupportedError
 from osler.ingest.dicom.attributes import MALFORMED
-from osler.ingest.limits import MAX_FILE_BYTES
+from osler.ingest.limits import inflated_bytes
 
 # Nothing else is read: a patient's name cannot leak from where it never was.
 _KEYWORDS = """
@@ -59,7 +59,7 @@ def read_attributes(data: bytes) -> tuple[Dataset, UID]:
 
     Raises:
         DicomError: the structure is broken, or nothing says how the pixel data is encoded.
-        UnsupportedError: a deflated data set of more than `MAX_FILE_BYTES`.
+        UnsupportedError: a deflated data set that becomes more than is read.
 
     Source: PS3.10 section 7.1, PS3.5 section 7 and annex A.
     """
@@ -77,12 +77,12 @@ def read_attributes(data: bytes) -> tuple[Dataset, UID]:
         raise DicomError("the deflated data set is damaged") from None
 
 
-def read_header(data: bytes, keywords: Sequence[str]) -> tuple[Dataset, bool]:
+def read_header(data: bytes, keywords: Sequence[str | int]) -> tuple[Dataset, bool]:
     """Parse what stands before the pixel data of a DICOM file, or of its beginning.
 
     Args:
         data: the file, or as much of it as is at hand.
-        keywords: the attributes wanted.
+        keywords: the attributes wanted; private ones by their tags.
 
     Returns:
         The attributes, and whether the parsing came as far as the pixel data.
@@ -129,10 +129,11 @@ def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
 def _inflate(deflated: bytes) -> bytes:
     """Inflate a data set, which is explicit VR little endian (PS3.5 A.5), within bounds."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = inflater.decompress(deflated, MAX_FILE_BYTES)
+    most = inflated_bytes(len(deflated))
+    plain = inflater.decompress(deflated, most)
     if inflater.unconsumed_tail:
         raise UnsupportedError(
-            f"the deflated data set holds more than the {MAX_FILE_BYTES:,} bytes that are read"
+            f"the deflated data set holds more than the {most:,} bytes that are read"
         )
     if not inflater.eof:
         raise DicomError("the deflated data set is truncated")

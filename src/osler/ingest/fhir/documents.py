@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _VERSION = re.compile(r"[0-9]{1,15}")
 _ENDINGS = (".json", ".ndjson", ".jsonl", ".xml")
 _GZIP = b"\x1f\x8b"
+_STEP_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -155,7 +156,10 @@ def _plain(file: IO[bytes]) -> IO[bytes]:
     """The file, decompressed as it is read if it is gzip."""
     is_gzip = file.read(2) == _GZIP
     file.seek(0)
-    return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_gzip else file
+    if not is_gzip:
+        return file
+    # In larger steps than its own of 8 KiB.
+    return cast(IO[bytes], io.BufferedReader(gzip.GzipFile(fileobj=file), _STEP_BYTES))
 
 
 def _values(file: IO[bytes], name: str) -> Iterator[bytes]:

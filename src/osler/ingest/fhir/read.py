@@ -38,8 +38,7 @@ def read_record(path: str | os.PathLike[str], *, patient: str | None = None) -> 
         UnsupportedError: too large, FHIR in XML, or C-CDA without the library for it.
         RecordError: no resource, no such patient, or several and none was chosen.
     """
-    source, paths = Path(path).name, [os.path.abspath(path)]
-    return _ask({"source": source, "paths": paths, "patient": patient}, b"", Timeline)
+    return _ask({**_where(path), "patient": patient}, b"", Timeline)
 
 
 def read_record_bytes(data: bytes, source: str, *, patient: str | None = None) -> Timeline:
@@ -53,8 +52,18 @@ def patients_in(path: str | os.PathLike[str]) -> dict[str, int]:
     Raises:
         InputError: as `read_record`.
     """
-    header = {"source": Path(path).name, "paths": [os.path.abspath(path)], "list": True}
-    return _ask(header, b"", dict[str, int])
+    return _ask({**_where(path), "list": True}, b"", dict[str, int])
+
+
+def _where(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What to read, and how much it is, by which the child process gets its memory."""
+    path = Path(path)
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        size_bytes = sum(file.stat().st_size for file in files if file.is_file())
+    except OSError:  # the child process will say so
+        size_bytes = 0
+    return {"source": path.name, "paths": [os.path.abspath(path)], "size_bytes": size_bytes}
 
 
 def _ask(header: Mapping[str, Any], data: bytes, kind: type[_T]) -> _T:
@@ -62,7 +71,7 @@ def _ask(header: Mapping[str, Any], data: bytes, kind: type[_T]) -> _T:
     return msgspec.msgpack.decode(answer, type=kind)
 
 
-def answer(header: Mapping[str, Any], data: bytes) -> bytes:
+def read_for(header: Mapping[str, Any], data: bytes) -> bytes:
     """What the child process does: read what the functions above ask for.
 
     Raises:

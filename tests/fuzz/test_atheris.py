@@ -1,0 +1,74 @@
+"""200,000 mutations that Atheris draws by what they reach, in processes limited as workers are.
+
+Deterministic but for libFuzzer's own account of time. What a process ends over is kept by libFuzzer
+and read again through the worker pool: a codec that crashes may cost the file a line of reason, and
+nothing else; what nobody foresaw, or more than five seconds or a gibibyte, is a failure.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from osler.ingest.fhir import read as records
+from osler.ingest.worker_pool import decoding_workers
+from tests.fuzz.targets import TARGETS, read
+
+pytest.importorskip("atheris", reason="there is no Atheris for this machine")
+
+MUTATIONS = 200_000
+MOST_CRASHES = 50
+LONGEST_S = 5.0
+_ROOT = Path(__file__).resolve().parents[2]
+_EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
+
+
+def _run(name: str, runs: int, seed: int, artifacts: Path) -> tuple[int, str, int]:
+    """How many mutations were gone through, what was said, and how it ended."""
+    command = [sys.executable, "-m", "tests.fuzz", name, f"--runs={runs}", f"--seed={seed}"]
+    done = subprocess.run(
+        [*command, f"--artifacts={artifacts}"],
+        cwd=_ROOT,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+    said = done.stderr.decode(errors="replace")
+    executed = _EXECUTED.search(said)
+    return int(executed[1]) if executed else 0, said, done.returncode
+
+
+def _fuzzed(name: str, folder: Path) -> tuple[int, str]:
+    """Go through the format's share; the number of mutations, and why they could not go on."""
+    artifacts = folder / name
+    artifacts.mkdir()
+    total, runs = 0, MUTATIONS * TARGETS[name].share // 1000
+    for seed in range(1, MOST_CRASHES):
+        executed, said, code = _run(name, runs - total, seed, artifacts)
+        total += executed
+        if not executed or (code and len(list(artifacts.iterdir())) < seed):
+            return total, f"{name}: {said[-2000:]}"
+        if total >= runs:
+            return total, ""
+    return total, f"{name}: {MOST_CRASHES} crashes"
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_mutations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sum(target.share for target in TARGETS.values()) == 1000
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        results = list(threads.map(lambda name: _fuzzed(name, tmp_path), TARGETS))
+    for pool in (decoding_workers, records._workers):
+        monkeypatch.setattr(pool, "_timeout_s", LONGEST_S)
+    complaints = [complaint for _, complaint in results if complaint]
+    for kept in sorted(tmp_path.glob("*/*")):
+        message = read(TARGETS[kept.parent.name], kept.read_bytes())
+        if "longer than" in message or "exit code" in message:
+            complaints.append(f"{kept}: {message}")
+    assert complaints == []
+    assert sum(executed for executed, _ in results) >= MUTATIONS
