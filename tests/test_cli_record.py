@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from osler import cli_record
+from osler import cli_options
 from osler.cli import main
 from osler.preprocess.record.rendering import STYLES
 from osler.testing.fhir import PATIENT, bundle, coded, lab, ndjson, resource
@@ -48,7 +48,7 @@ def test_it_prints_the_timeline_and_counts_the_rest(
 
 
 def test_the_styles_are_those_of_the_rendering() -> None:
-    assert cli_record._STYLES == STYLES
+    assert cli_options.STYLES == STYLES
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -140,7 +140,7 @@ def test_patients_are_listed_and_chosen(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["a.json", "--budget", "0"], "--budget must be at least 1"),
+        (["a.json", "--budget", "0"], "--budget: must be at least 1"),
         (["a.json", "--test", "x"], "--test goes with --style tables"),
         (["a.json", "--out", "x.png"], "--out goes with --chart"),
         (["a.json", "--chart", "x", "--out", "x.jpg"], "must end in .png"),
@@ -161,5 +161,5 @@ def test_files_that_are_no_record(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "x.json").write_text("Jane Doe")
     assert main(["record", str(tmp_path / "x.json")]) == 1
     errors = capsys.readouterr().err
-    assert errors.startswith("osler: x.json: not JSON")
+    assert errors.startswith(f"osler: {tmp_path / 'x.json'}: not JSON")
     assert "Jane" not in errors

@@ -1,6 +1,13 @@
 """Options that several verbs share."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from osler.preprocess.slides import SlideView
+
+# Of a record: `osler.preprocess.record.rendering.STYLES`, without importing it.
+STYLES = ("newest", "problems", "tables", "full")
 
 
 def add_model_options(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -28,14 +35,43 @@ def add_slices_option(parser: argparse.ArgumentParser) -> None:
     """The limit on slices, which all verbs that take volumes share."""
     parser.add_argument(
         "--max-slices",
-        type=_at_least_one,
+        type=at_least_one,
         default=85,
         metavar="N",
         help="of all volumes and clips together, taken evenly",
     )
 
 
-def _at_least_one(text: str) -> int:
+def add_slide_options(parser: argparse.ArgumentParser) -> None:
+    """How whole slides are looked at, which all verbs that take them share."""
+    slides = parser.add_argument_group("whole slides (SVS, tiled TIFF, MRXS, DICOM)")
+    slides.add_argument(
+        "--magnification", type=int, choices=[5, 10, 20], default=10, help="of the patches"
+    )
+    slides.add_argument(
+        "--max-patches",
+        type=at_least_one,
+        default=126,
+        metavar="N",
+        help="of all slides together, taken evenly over the tissue",
+    )
+    slides.add_argument(
+        "--mpp",
+        type=float,
+        metavar="UM",
+        help="micrometres per pixel, in place of what a slide says",
+    )
+
+
+def slide_view(args: argparse.Namespace) -> "SlideView":
+    """What `add_slide_options` asked for."""
+    from osler.preprocess.slides import SlideView
+
+    return SlideView(magnification=args.magnification, mpp=args.mpp, max_patches=args.max_patches)
+
+
+def at_least_one(text: str) -> int:
+    """A number as `argparse` takes it."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")

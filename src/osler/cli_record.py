@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from osler.cli_options import STYLES, at_least_one
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 from osler.errors import InputError
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 PURPOSE = "print a patient's record, from FHIR or C-CDA, as a timeline that a model can cite"
 EXAMPLE = "osler record patient.json --style problems --budget 4000"
-
-_STYLES = ("newest", "problems", "tables", "full")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--style",
-        choices=_STYLES,
+        choices=STYLES,
         default="newest",
         help="newest first; today's problems first; tables of tests; or all in full",
     )
@@ -44,7 +43,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--short-ids", action="store_true", help="cut ids to what tells them apart: fewer tokens"
     )
     parser.add_argument(
-        "--budget", type=int, metavar="N", help="tokens at most: the least useful is left out first"
+        "--budget",
+        type=at_least_one,
+        metavar="N",
+        help="tokens at most: the least useful is left out first",
     )
     parser.add_argument("--model", default="nano", help="whose tokens: nano, a folder or a hub id")
     parser.add_argument("--chart", metavar="NAME", help="draw a test of that name or code")
@@ -66,9 +68,12 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         _list(args)
         return
+    from osler.tasks.record import said_of_record
+
     timeline = _timeline(args)
     joined = _joined(args, timeline) if args.images else None
-    note(_summary(timeline))
+    for said in said_of_record(timeline):
+        note(said)
     if args.chart is not None:
         _draw(args, timeline)
     else:
@@ -77,8 +82,6 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     is_server = _is_url(args.path)
-    if args.budget is not None and args.budget < 1:
-        args.usage_error("--budget must be at least 1")
     if args.test is not None and args.style != "tables":
         args.usage_error("--test goes with --style tables")
     if args.out is not None and (args.chart is None or args.out.suffix.lower() != ".png"):
@@ -127,29 +130,15 @@ def _timeline(args: argparse.Namespace) -> "Timeline":
 
 
 def _joined(args: argparse.Namespace, timeline: "Timeline") -> "ImageJoin":
-    from osler.tasks.record import join_images
+    from osler.ingest.scan import scan
+    from osler.tasks.record import join_images, said_of_join
 
     with Progress() as progress:
-        joined = join_images(
-            timeline, args.images, progress=lambda done, of: progress("looking", done, of)
-        )
-    for study in joined.joined:
-        note(f"{study.source}: {len(study.files):,} files in {args.images}")
-    if joined.missing:
-        note(f"imaging studies without images there: {len(joined.missing):,}")
-    if joined.others:
-        note(f"studies there that the record does not have: {joined.others:,}")
+        found = scan(args.images, progress=lambda done, of: progress("looking", done, of))
+    joined = join_images(timeline, found.studies)
+    for said in said_of_join(joined):
+        note(said)
     return joined
-
-
-def _summary(timeline: "Timeline") -> str:
-    """How much of the record is on the timeline, and what is not, by type and reason."""
-    taken = sum(timeline.taken.values())
-    left = sum(kind.count for kind in timeline.left_out)
-    lines = [f"{taken:,} of {taken + left:,} resources are on the timeline"]
-    lines += [f"left out: {kind.count:,} {kind.type}, {kind.reason}" for kind in timeline.left_out]
-    lines += [f"noticed: {what}, {count:,} times" for what, count in timeline.problems.items()]
-    return "\n".join(lines)
 
 
 def _print(args: argparse.Namespace, timeline: "Timeline", joined: "ImageJoin | None") -> None:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from osler.archive.smart_token import BackendClient
-from osler.errors import InputError, UnreadableFileError
+from osler.errors import InputError
 from osler.ingest.fhir.documents import resources_of_bytes
 from osler.ingest.fhir.records import Timeline
 from osler.ingest.fhir.timeline import choose_patient, timeline_of
+from osler.ingest.scan import scan
 from osler.tasks import record
-from osler.tasks.record import fetch_record, join_images, token_counter, warning_of
+from osler.tasks.record import fetch_record, join_images, said_of_join, token_counter, warning_of
 from osler.testing.dicom import make_dicom
 from osler.testing.fhir import PATIENT, bundle, lab, resource
 
@@ -37,16 +38,17 @@ def test_images_are_joined_by_study_uid(tmp_path: Path) -> None:
             SOPInstanceUID=f"{uid}.{number}.1",
         )
         (tmp_path / f"{number}.dcm").write_bytes(file)
-    found = join_images(read(PATIENT, study("i1", "1.2.1"), study("i2", "1.2.2")), tmp_path)
+    record = read(PATIENT, study("i1", "1.2.1"), study("i2", "1.2.2"))
+    found = join_images(record, scan(tmp_path).studies)
     (joined,) = found.joined
     assert (joined.source, joined.study_uid) == ("ImagingStudy/i1", "1.2.1")
     assert sorted(joined.files) == ["0.dcm", "1.dcm"]
     assert (found.missing, found.others) == (("ImagingStudy/i2",), 1)
-
-
-def test_no_images_to_join(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match="no images in this folder"):
-        join_images(read(PATIENT), tmp_path)
+    assert said_of_join(found) == [
+        "ImagingStudy/i1: 2 files",
+        "imaging studies of the record without images: 1",
+        "studies at hand that the record does not have: 1",
+    ]
 
 
 def test_tokens_are_the_models(medgemma_folder: Path) -> None:

@@ -115,11 +115,7 @@ def stack(frames: Sequence[FrameRef]) -> Stack:
 
     Source: PS3.3 C.7.6.2.1.1.
     """
-    pose = _pose(frames[0])
-    normal = np.cross(pose.row, pose.column)
-    normal /= np.linalg.norm(normal)
-    axis = int(np.argmax(np.abs(normal)))
-    normal *= np.sign(normal[axis]) * _READING[axis]
+    normal = _normal(_pose(frames[0]))
     places = {id(frame): float(np.dot(_pose(frame).position_mm, normal)) for frame in frames}
     ordered = sorted(frames, key=lambda frame: (places[id(frame)], frame.facts.order))
     kept: list[FrameRef] = []
@@ -136,8 +132,27 @@ def stack(frames: Sequence[FrameRef]) -> Stack:
         steps = np.diff([places[id(frame)] for frame in kept])
         spacing_mm = float(np.median(steps))
         findings += [*_tilt(kept, normal), *_gaps(steps, spacing_mm)]
-    is_oblique = abs(normal[axis]) < math.cos(math.radians(_OBLIQUE_FROM_DEGREES))
-    return Stack(kept, _PLANES[axis], bool(is_oblique), spacing_mm, findings)
+    return Stack(kept, *plane_of(frames[0]), spacing_mm, findings)
+
+
+def plane_of(frame: FrameRef) -> tuple[Plane, bool]:
+    """The nearest of the three planes, and whether a frame is clearly turned out of it.
+
+    Args:
+        frame: with a pose.
+    """
+    along = np.abs(_normal(_pose(frame)))
+    axis = int(np.argmax(along))
+    return _PLANES[axis], bool(along[axis] < math.cos(math.radians(_OBLIQUE_FROM_DEGREES)))
+
+
+def _normal(pose: Pose) -> NDArray[np.float64]:
+    """The unit vector across a slice, in the direction in which series are read."""
+    normal = np.cross(pose.row, pose.column)
+    normal /= np.linalg.norm(normal)
+    axis = int(np.argmax(np.abs(normal)))
+    turned: NDArray[np.float64] = normal * np.sign(normal[axis]) * _READING[axis]
+    return turned
 
 
 def _repeats(at_each: list[int]) -> list[Finding]:

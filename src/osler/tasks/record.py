@@ -1,7 +1,7 @@
 """A patient's record: fetched from a server, counted in tokens, joined with its images."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from osler.archive.address import WebAddress, archive_address
@@ -11,7 +11,7 @@ from osler.archive.smart_token import BackendClient
 from osler.errors import InputError
 from osler.ingest.fhir.read import read_record_bytes
 from osler.ingest.fhir.records import ImagingStudy, Timeline
-from osler.ingest.scan import Progress, scan
+from osler.ingest.series import Study
 from osler.preprocess.tokenizer import Tokenizer
 from osler.tasks.locate import PROCESSOR_FILES, locate
 
@@ -125,35 +125,53 @@ def token_counter(name: str | os.PathLike[str] = "nano") -> Callable[[str], int]
     return lambda text: len(tokenizer.spell(text))
 
 
-def join_images(
-    timeline: Timeline, path: str | os.PathLike[str], *, progress: Progress | None = None
-) -> ImageJoin:
+def join_images(timeline: Timeline, studies: Iterable[Study]) -> ImageJoin:
     """Find the images of a record's imaging studies, by Study Instance UID.
 
     Args:
         timeline: the record.
-        path: a folder, zip, DICOMDIR or file of images.
-        progress: called with the files looked at so far and their number.
-
-    Raises:
-        InputError: a path that cannot be read, or without images.
+        studies: that are at hand.
     """
     files: dict[str, dict[str, None]] = {}
-    for study in scan(path, progress=progress).studies:
+    for study in studies:
         for series in study.series:
             names = files.setdefault(series.file.study, {})
             names.update(dict.fromkeys(frame.part.name for frame in series.frames))
-    studies = [event for event in timeline.events if isinstance(event, ImagingStudy)]
+    events = [event for event in timeline.events if isinstance(event, ImagingStudy)]
     joined = tuple(
         JoinedStudy(
-            source=study.source, study_uid=study.study_uid, files=tuple(files[study.study_uid])
+            source=event.source, study_uid=event.study_uid, files=tuple(files[event.study_uid])
         )
-        for study in studies
-        if study.study_uid and study.study_uid in files
+        for event in events
+        if event.study_uid and event.study_uid in files
     )
     found = {study.source for study in joined}
     return ImageJoin(
         joined=joined,
-        missing=tuple(study.source for study in studies if study.source not in found),
+        missing=tuple(event.source for event in events if event.source not in found),
         others=len(files.keys() - {study.study_uid for study in joined}),
     )
+
+
+def said_of_join(join: ImageJoin) -> list[str]:
+    """Which images are at hand and which are not, a line each."""
+    said = [f"{study.source}: {_counted(len(study.files), 'file')}" for study in join.joined]
+    if join.missing:
+        said.append(f"imaging studies of the record without images: {len(join.missing):,}")
+    if join.others:
+        said.append(f"studies at hand that the record does not have: {join.others:,}")
+    return said
+
+
+def said_of_record(timeline: Timeline) -> list[str]:
+    """How much of a record is on its timeline, and what is not, by type and reason."""
+    taken = sum(timeline.taken.values())
+    left = sum(kind.count for kind in timeline.left_out)
+    said = [f"{taken:,} of {_counted(taken + left, 'resource')} are on the timeline"]
+    said += [f"left out: {kind.count:,} {kind.type}, {kind.reason}" for kind in timeline.left_out]
+    said += [f"noticed: {what}, {count:,} times" for what, count in timeline.problems.items()]
+    return said
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

@@ -24,10 +24,11 @@ from osler.ingest.fhir.limits import (
     MAX_FILES,
     MAX_NESTED_BUNDLES,
 )
+from osler.ingest.file_part import printable
 
 _T = TypeVar("_T")
 _VERSION = re.compile(r"[0-9]{1,15}")
-_ENDINGS = (".json", ".ndjson", ".jsonl", ".xml")
+ENDINGS = (".json", ".ndjson", ".jsonl", ".xml")
 _GZIP = b"\x1f\x8b"
 _STEP_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -88,14 +89,22 @@ class Documents:
 
     Args:
         paths: files, or folders of a bulk export (`*.ndjson`, `*.json`, also gzipped).
+        names: what to call each in messages; as it is written where there is none.
 
     Raises:
         UnreadableFileError: a folder without such files.
         UnsupportedError: a folder with too many.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
-        self._files = [file for path in paths for file in _files(Path(path))]
+    def __init__(
+        self, paths: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None
+    ) -> None:
+        called = map(os.fspath, paths) if names is None else names
+        self._files = [
+            file
+            for path, name in zip(paths, called, strict=True)
+            for file in _files(Path(path), name)
+        ]
 
     def __iter__(self) -> Iterator[Found]:
         """Go through all resources, in the order of the files.
@@ -105,13 +114,13 @@ class Documents:
             UnsupportedError: one that is larger than what is read.
         """
         total_bytes = 0
-        for path in self._files:
-            with _opened(path) as file:
-                for value in _values(file, path.name):
+        for path, name in self._files:
+            with _opened(path, name) as file:
+                for value in _values(file, name):
                     total_bytes += len(value)
                     if total_bytes > MAX_EXPORT_BYTES:
-                        raise UnsupportedError(f"{path.name}: with it the export is too large")
-                    yield from _resources(msgspec.Raw(value), path.name)
+                        raise UnsupportedError(f"{name}: with it the export is too large")
+                    yield from _resources(msgspec.Raw(value), name)
 
 
 def resources_of_bytes(data: bytes, name: str) -> list[Found]:
@@ -121,17 +130,18 @@ def resources_of_bytes(data: bytes, name: str) -> list[Found]:
         return [found for value in values for found in _resources(msgspec.Raw(value), name)]
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, name: str) -> list[tuple[Path, str]]:
+    """A file, or those of a folder, each with what to call it."""
     if not path.is_dir():
-        return [path]
+        return [(path, name)]
     found = []
     for file in sorted(path.iterdir()):
-        if file.name.removesuffix(".gz").endswith(_ENDINGS) and file.is_file():
-            found.append(file)
+        if file.name.removesuffix(".gz").endswith(ENDINGS) and file.is_file():
+            found.append((file, os.path.join(name, printable(file.name))))
         if len(found) > MAX_FILES:
-            raise UnsupportedError(f"{path.name}: more than {MAX_FILES:,} files")
+            raise UnsupportedError(f"{name}: more than {MAX_FILES:,} files")
     if not found:
-        raise UnreadableFileError(f"{path.name}: no .json, .ndjson or .xml file in this folder")
+        raise UnreadableFileError(f"{name}: no .json, .ndjson or .xml file in this folder")
     return found
 
 
@@ -147,8 +157,8 @@ def _named(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    with _named(path.name), path.open("rb") as file:
+def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    with _named(name), path.open("rb") as file:
         yield _plain(file)
 
 

@@ -14,6 +14,7 @@ from osler.ingest.fhir.fields import forget
 from osler.ingest.fhir.limits import RECORD_TIMEOUT_S
 from osler.ingest.fhir.records import Timeline
 from osler.ingest.fhir.timeline import choose_patient, patients_of, timeline_of
+from osler.ingest.file_part import printable
 from osler.ingest.wire import receive_payload
 from osler.ingest.worker_pool import WorkerPool
 
@@ -25,12 +26,12 @@ atexit.register(_workers.close)
 os.register_at_fork(after_in_child=_workers.forget)
 
 
-def read_record(path: str | os.PathLike[str], *, patient: str | None = None) -> Timeline:
-    """Read one patient's record from a file or a folder of files.
+def read_record(*paths: str | os.PathLike[str], patient: str | None = None) -> Timeline:
+    """Read one patient's record from files or folders of files.
 
     Args:
-        path: a FHIR R4 bundle or resource in JSON, NDJSON, a C-CDA document, any of them gzipped;
-            or a folder of such files, as bulk exports are.
+        *paths: FHIR R4 bundles or resources in JSON, NDJSON, C-CDA documents, any of them gzipped;
+            or folders of such files, as bulk exports are.
         patient: the id of whom to read; needed where there are several.
 
     Raises:
@@ -38,12 +39,12 @@ def read_record(path: str | os.PathLike[str], *, patient: str | None = None) -> 
         UnsupportedError: too large, FHIR in XML, or C-CDA without the library for it.
         RecordError: no resource, no such patient, or several and none was chosen.
     """
-    return _ask({**_where(path), "patient": patient}, b"", Timeline)
+    return _ask({**_where(*paths), "patient": patient}, b"", Timeline)
 
 
 def read_record_bytes(data: bytes, source: str, *, patient: str | None = None) -> Timeline:
     """As `read_record`, of a file that is in memory; `source` is its name."""
-    return _ask({"source": source, "paths": [], "patient": patient}, data, Timeline)
+    return _ask({"source": source, "paths": [], "names": [], "patient": patient}, data, Timeline)
 
 
 def patients_in(path: str | os.PathLike[str]) -> dict[str, int]:
@@ -55,15 +56,22 @@ def patients_in(path: str | os.PathLike[str]) -> dict[str, int]:
     return _ask({**_where(path), "list": True}, b"", dict[str, int])
 
 
-def _where(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _where(*paths: str | os.PathLike[str]) -> dict[str, Any]:
     """What to read, and how much it is, by which the child process gets its memory."""
-    path = Path(path)
-    try:
-        files = path.iterdir() if path.is_dir() else [path]
-        size_bytes = sum(file.stat().st_size for file in files if file.is_file())
-    except OSError:  # the child process will say so
-        size_bytes = 0
-    return {"source": path.name, "paths": [os.path.abspath(path)], "size_bytes": size_bytes}
+    size_bytes = 0
+    for path in map(Path, paths):
+        try:
+            files = path.iterdir() if path.is_dir() else [path]
+            size_bytes += sum(file.stat().st_size for file in files if file.is_file())
+        except OSError:  # the child process will say so
+            continue
+    names = [printable(os.fspath(path)) for path in paths]
+    return {
+        "source": ", ".join(names),
+        "paths": list(map(os.path.abspath, paths)),
+        "names": names,
+        "size_bytes": size_bytes,
+    }
 
 
 def _ask(header: Mapping[str, Any], data: bytes, kind: type[_T]) -> _T:
@@ -78,10 +86,10 @@ def read_for(header: Mapping[str, Any], data: bytes) -> bytes:
         InputError: as these.
     """
     source: str = header["source"]
-    found: Iterable[Found] = Documents(header["paths"])
+    found: Iterable[Found] = Documents(header["paths"], header["names"])
     if data:
         found = resources_of_bytes(data, source)
-    elif not os.path.isdir(header["paths"][0]):
+    elif len(header["paths"]) == 1 and not os.path.isdir(header["paths"][0]):
         found = list(found)  # one file fits into memory, and need not be parsed twice
     if header.get("list"):
         return msgspec.msgpack.encode(patients_of(found)[0])
