@@ -54,10 +54,13 @@ def draw_chart(series: Sequence[Series], file: IO[bytes]) -> None:
         raise UnsupportedError("a chart needs pip install 'osler[plot]'") from None
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(width, height * len(series)), layout="constrained")
-    panels = figure.subplots(len(series), squeeze=False)[:, 0]
+    panels = figure.subplots(len(series), squeeze=False, sharex=True)[:, 0]
     for axes, one in zip(panels, series, strict=True):
         _panel(axes, one)
-    figure.legend(handles=_legend(), loc="outside lower right", ncols=4, frameon=False, fontsize=8)
+    if handles := _legend(series):
+        figure.legend(
+            handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=8
+        )
     figure.savefig(file, format="png", dpi=150)
 
 
@@ -113,21 +116,19 @@ def _band(axes: "Axes", normal: ReferenceRange) -> None:
     axes.set_ylim(bottom, top)
 
 
-def _legend() -> "list[Artist]":
+def _legend(series: Sequence[Series]) -> "list[Artist]":
+    """What the colours and forms that occur mean; nothing where all are plain values."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    return [
-        Patch(color=_BAND, label="normal"),
-        Line2D([], [], color=_USUAL, marker="o", linewidth=0, label="value"),
-        Line2D([], [], color=_OFF, marker="o", linewidth=0, label="flagged"),
-        Line2D(
-            [],
-            [],
-            color=_USUAL,
-            marker="o",
-            linewidth=0,
-            markerfacecolor="white",
-            label="less or more than",
-        ),
-    ]
+    numbers = [number for one in series for number in _numbers(one)]
+    handles: list[Artist] = []
+    if any(one.normal is not None for one in series):
+        handles.append(Patch(color=_BAND, label="normal"))
+    if any(is_off for _, _, is_off in numbers):
+        handles.append(Line2D([], [], color=_OFF, marker="o", linewidth=0, label="flagged"))
+    if any(amount.comparator for _, amount, _ in numbers):
+        hollow = Line2D([], [], color=_USUAL, marker="o", linewidth=0, markerfacecolor="white")
+        hollow.set_label("less or more than")
+        handles.append(hollow)
+    return handles

@@ -392,6 +392,14 @@ def test_several_patients_need_a_choice() -> None:
     assert counts == {"Patient/p1": 1, "Patient/p2": 1}
 
 
+def test_resources_that_were_taken_out_of_their_bundle() -> None:
+    theirs = lab("o1", "2020-01-01", 1) | {"subject": {"reference": "urn:uuid:p1"}}
+    found = resources_of_bytes(ndjson(PATIENT, theirs), "x")
+    record = timeline_of(found, choose_patient(found, None))
+    assert [event.source for event in record.events] == ["Observation/o1"]
+    assert patients_of(found)[0] == {"Patient/p1": 1}
+
+
 def test_a_record_without_a_patient_resource() -> None:
     found = resources_of_bytes(ndjson(lab("o1", "2020-01-01", 1)), "x")
     record = timeline_of(found, choose_patient(found, None))

@@ -99,7 +99,7 @@ class Documents:
     def __init__(
         self, paths: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None
     ) -> None:
-        called = map(os.fspath, paths) if names is None else names
+        called = [str(path) for path in paths] if names is None else names
         self._files = [
             file
             for path, name in zip(paths, called, strict=True)

@@ -164,10 +164,8 @@ def _assemble(kept: Mapping[str, Found], left: Counter[tuple[str, str]]) -> Time
 
 def _keys(found: Found) -> list[str]:
     """All that other resources may call one."""
-    keys = [found.source]
-    if found.full_url:
-        keys.append(reference_key(found.full_url))
-    return keys
+    # Taken out of its bundle, a resource keeps the name that the others there have for it: its id.
+    return [found.source, reference_key(found.full_url or f"urn:uuid:{found.id}")]
 
 
 def _is_error(resource: Json) -> bool:
