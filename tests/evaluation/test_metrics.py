@@ -5,7 +5,11 @@ from osler.evaluation.metrics import (
     accuracy,
     balanced_accuracy,
     bootstrap_interval,
+    grouped_interval,
+    grouped_mean_interval,
+    macro_auc,
     roc_auc,
+    weighed_recall,
     wilson_interval,
 )
 
@@ -77,3 +81,42 @@ def test_lengths_must_agree() -> None:
         balanced_accuracy([], [])
     with pytest.raises(ValueError, match="2 groups for 3"):
         bootstrap_interval(accuracy, [1, 1, 1], [1, 1, 1], ["a", "b"])
+
+
+def test_the_area_of_many_ties_is_that_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random(60) < 0.3, rng.integers(5, size=60)
+    pairs = [(p > n) + (p == n) / 2 for p in scores[truth] for n in scores[~truth]]
+    assert roc_auc(truth, scores) == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+def test_classes_without_both_kinds_are_left_out_of_the_mean_area() -> None:
+    truth = np.array([[True, False, True], [False, False, True], [True, False, True]])
+    scores = np.array([[0.9, 0.5, 0.1], [0.5, 0.1, 0.2], [0.1, 0.9, 0.3]])
+    assert macro_auc(truth, scores) == 0.5
+    assert np.isnan(macro_auc(truth[:, 1:], scores[:, 1:]))
+
+
+def test_recalls_are_weighed_by_the_frequencies_of_classes_that_are_there() -> None:
+    labels, said = [0, 0, 1, 1, 1], [0, 1, 1, 1, 0]
+    assert weighed_recall(labels, said, {0: 9, 1: 1, 2: 90}) == pytest.approx(0.5 * 0.9 + 0.2 / 3)
+
+
+def test_draws_that_cannot_be_measured_are_left_out() -> None:
+    def first_class(rows: np.ndarray) -> float:
+        return 1.0 if (rows == 0).any() else float("nan")
+
+    assert grouped_interval(first_class, ["a", "b"], resamples=50) == (1.0, 1.0)
+    low, high = grouped_interval(lambda rows: float("nan"), ["a", "b"], resamples=5)
+    assert np.isnan(low)
+    assert np.isnan(high)
+
+
+def test_the_interval_of_a_mean_is_that_of_any_measure() -> None:
+    rng = np.random.default_rng(2)
+    scores, groups = rng.random(120), [i // 3 for i in range(120)]
+    quick = grouped_mean_interval(scores, groups, resamples=4000)
+    slow = grouped_interval(lambda rows: float(scores[rows].mean()), groups, resamples=4000)
+    assert quick == pytest.approx(slow, abs=0.004)
+    # Draws of whole groups, not of cases.
+    assert quick != pytest.approx(grouped_mean_interval(scores, range(120), resamples=4000))

@@ -3,13 +3,16 @@ from dataclasses import replace
 
 import pytest
 
-from osler.evaluation.figure import Figure, markdown_table
+from osler.evaluation.class_task import TITLES
+from osler.evaluation.figure import Figure
 from osler.evaluation.own_words import (
     FREE_QUESTIONS,
     PNEUMONIA_QUESTION,
     names_body_part,
     names_modality,
     own_words_figures,
+    own_words_questions,
+    pneumonia_figures,
     says_yes,
     tells_pneumonia,
 )
@@ -119,21 +122,25 @@ def chests_and_brains() -> list[PackedImage]:
     ]
     items += [packed_image("mri_brain_tumor", "MR", "BRAIN", {"finding": "glioma"})] * 2
     items.append(packed_image("vqa_rad", "OT", "HEAD", {"organ": "HEAD"}))
-    return [replace(item, group=f"group-{i}") for i, item in enumerate(items)]
+    return [replace(item, key=f"{i}", group=f"group-{i}") for i, item in enumerate(items)]
 
 
-def figures_of(said: Sequence[str], yes_no: Sequence[str]) -> dict[str, Figure]:
-    asked: list[Sequence[str]] = []
+def figures_of(free: Sequence[str], yes_no: Sequence[str]) -> dict[str, Figure]:
+    items = chests_and_brains()
+    asked = list(own_words_questions(items))
+    freely = [request for request in asked if request[1] != PNEUMONIA_QUESTION]
+    assert [question for _, question in freely] == [*FREE_QUESTIONS, *FREE_QUESTIONS]
+    directly = [request for request in asked if request[1] == PNEUMONIA_QUESTION]
+    answers = {
+        (item.key, question): said
+        for (item, question), said in zip([*freely, *directly], [*free, *yes_no], strict=True)
+    }
 
-    def answer(items: Sequence[PackedImage], questions: Sequence[str]) -> Sequence[str]:
-        asked.append(questions)
-        assert len(items) == len(questions)
-        return said if len(asked) == 1 else yes_no
+    def said(item: PackedImage, question: str) -> str:
+        return answers[item.key, question]
 
-    figures = {figure.name: figure for figure in own_words_figures(answer, chests_and_brains())}
-    assert list(asked[0]) == [*FREE_QUESTIONS, *FREE_QUESTIONS]
-    assert list(asked[1]) == [PNEUMONIA_QUESTION] * 4
-    return figures
+    figures = [*own_words_figures(said, items), *pneumonia_figures(said, items)]
+    return {figure.name: figure for figure in figures}
 
 
 def test_free_answers_are_scored_over_all_and_set_by_set() -> None:
@@ -148,24 +155,15 @@ def test_free_answers_are_scored_over_all_and_set_by_set() -> None:
         ],
         ["No.", "No.", "Yes.", "Perhaps."],
     )
-    overall = figures["Modality and body part, all sets"]
+    overall = figures["all sets"]
     assert overall.value == pytest.approx(5 / 6)
     assert overall.images == 6  # the scan of unknown modality is left out
-    assert figures["Modality and body part, cxr_kermany"].value == 1
-    assert figures["Modality and body part, mri_brain_tumor"].value == 0.5
+    assert figures[TITLES["cxr_kermany"]].value == 1
+    assert figures[TITLES["mri_brain_tumor"]].value == 0.5
     # The last question of the three went to images 2 and 5.
-    third = figures[f'Modality and body part, asked "{FREE_QUESTIONS[2]}"']
+    third = figures[f'asked "{FREE_QUESTIONS[2]}"']
     assert (third.value, third.images) == (0.5, 2)
     free = figures["Pneumonia or normal, from the free answer"]
     assert (free.value, free.unscored, free.chance) == (0.5, 1, 0.5)
     direct = figures[f'Pneumonia or normal, asked "{PNEUMONIA_QUESTION}"']
     assert (direct.value, direct.unscored) == (0.75, 1)
-
-
-def test_the_table_has_a_row_for_each_figure() -> None:
-    figure = Figure(
-        name="a", metric="accuracy", value=0.5, low=0.25, high=0.75, images=1234, chance=0.125
-    )
-    rows = markdown_table([figure, figure]).splitlines()
-    assert rows[2:] == ["| a | accuracy | 50.0% | 25.0% to 75.0% | 12.5% | 1,234 | 0 |"] * 2
-    assert len({row.count("|") for row in rows}) == 1

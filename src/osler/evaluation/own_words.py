@@ -1,13 +1,16 @@
 """Whether a model says in its own words what an image is: free answers, scored by word lists."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from osler.evaluation.class_task import TITLES
 from osler.evaluation.figure import UNSCORED, Figure, balanced, share
+from osler.evaluation.interview import Request, Said
+from osler.evaluation.named_classes import named_classes
+from osler.evaluation.targets import MODALITY_AND_BODY_PART
 from osler.ingest.image_pack import PackedImage
-
-# Answers a question about each image, in their order.
-Answerer = Callable[[Sequence[PackedImage], Sequence[str]], Sequence[str]]
 
 # None of them tells what the image is; only the first is also a question of the training.
 FREE_QUESTIONS = (
@@ -41,14 +44,6 @@ _BODY_PART_WORDS = {
 }
 # Scans of both are usual, and the set's two categories go by organ system, not by what is in view.
 _ALSO_RIGHT = {"ABDOMEN": "PELVIS_GU", "PELVIS_GU": "ABDOMEN", "CHEST": "LUNG", "LUNG": "CHEST"}
-
-_NEGATION = r"\b(?:no|not|without|free of|absence of|negative for|rules? out|neither)\b"
-# A comma ends what is negated, but in a list: "no effusion, mass or pneumonia".
-_NEGATED_PNEUMONIA = re.compile(rf"{_NEGATION}(?:[^,.;:]*|[^.;:]*\bn?or(?: \w+)? )\bpneumonia")
-_NORMAL = re.compile(
-    r"(?<!not )\bnormal\b|\bclear lungs?\b|\blungs? (?:are|is|appear|look)s? clear\b|\bhealthy\b"
-    r"|\bno (?:acute |focal |significant )?(?:finding|abnormalit|disease|opacit|consolidation)"
-)
 
 
 def names_modality(answer: str, modality: str) -> bool:
@@ -86,10 +81,8 @@ def tells_pneumonia(answer: str) -> bool | None:
     >>> tells_pneumonia("A chest X-ray. No sign of pneumonia.")
     False
     """
-    text = answer.lower()
-    negative = bool(_NEGATED_PNEUMONIA.search(text) or _NORMAL.search(text))
-    positive = "pneumonia" in _NEGATED_PNEUMONIA.sub("", text)
-    return None if positive == negative else positive
+    named = named_classes("cxr_kermany", answer)
+    return named == ("pneumonia",) if len(named) == 1 else None
 
 
 def says_yes(answer: str) -> bool | None:
@@ -102,54 +95,65 @@ def says_yes(answer: str) -> bool | None:
     return None if first is None else first[1] == "yes"
 
 
-def own_words_figures(answer: Answerer, items: Sequence[PackedImage]) -> Iterator[Figure]:
+def own_words_questions(items: Sequence[PackedImage]) -> Iterator[Request]:
+    """What `own_words_figures` needs to know: each image is asked one of `FREE_QUESTIONS`, in turn.
+
+    Images whose modality the set does not tell are left out.
+    """
+    for place, item in enumerate(_known(items)):
+        yield item, FREE_QUESTIONS[place % len(FREE_QUESTIONS)]
+        if item.set_name == "cxr_kermany":
+            yield item, PNEUMONIA_QUESTION
+
+
+def own_words_figures(said: Said, items: Sequence[PackedImage]) -> Iterator[Figure]:
     """Measure free answers about validation images.
 
-    Each image is asked one of `FREE_QUESTIONS`, in turn. Images whose modality the set does not
-    tell are left out.
-
     Args:
-        answer: the model.
+        said: the model's answers to `own_words_questions`.
         items: validation images.
 
     Yields:
         The share that names modality and body part, over all and set by set; then pneumonia
         against normal (balanced accuracy), from the free answers and from being asked.
     """
-    known = [item for item in items if item.modality in _MODALITY_WORDS]
-    questions = [FREE_QUESTIONS[i % len(FREE_QUESTIONS)] for i in range(len(known))]
-    answers = answer(known, questions)
-    right = [
-        names_modality(said, item.modality) and names_body_part(said, item.body_part)
-        for item, said in zip(known, answers, strict=True)
+    known = _known(items)
+    if not known:
+        return
+    questions = [
+        question for _, question in own_words_questions(items) if question in FREE_QUESTIONS
     ]
-    yield share("Modality and body part, all sets", right)
-    for asked in FREE_QUESTIONS:
-        of_question = [
-            good for good, question in zip(right, questions, strict=True) if question == asked
+    answers = [said(item, question) for item, question in zip(known, questions, strict=True)]
+    right = np.array(
+        [
+            names_modality(answer, item.modality) and names_body_part(answer, item.body_part)
+            for item, answer in zip(known, answers, strict=True)
         ]
-        if of_question:
-            yield share(f'Modality and body part, asked "{asked}"', of_question)
-    for name in dict.fromkeys(item.set_name for item in known):
-        yield share(
-            f"Modality and body part, {name}",
-            [good for item, good in zip(known, right, strict=True) if item.set_name == name],
-        )
-    chests = [item for item in known if item.set_name == "cxr_kermany"]
+    )
+
+    def named(name: str, rows: Sequence[int], target: float | None = None) -> Figure:
+        groups = [(known[row].set_name, known[row].group) for row in rows]
+        return share(name, right[list(rows)], groups, target=target)
+
+    yield named("all sets", range(len(known)), MODALITY_AND_BODY_PART)
+    for asked in FREE_QUESTIONS:
+        if rows := [row for row, question in enumerate(questions) if question == asked]:
+            yield named(f'asked "{asked}"', rows)
+    for set_name in dict.fromkeys(item.set_name for item in known):
+        rows = [row for row, item in enumerate(known) if item.set_name == set_name]
+        yield named(TITLES[set_name], rows)
+
+
+def pneumonia_figures(said: Said, items: Sequence[PackedImage]) -> Iterator[Figure]:
+    """Pneumonia against normal: from what is said freely, and asked for yes or no."""
+    asked = [pair for pair in own_words_questions(items) if pair[0].set_name == "cxr_kermany"]
+    chests = [item for item, question in asked if question == PNEUMONIA_QUESTION]
     if not chests:
         return
-    described = [
-        tells_pneumonia(said)
-        for item, said in zip(known, answers, strict=True)
-        if item.set_name == "cxr_kermany"
-    ]
-    yield _pneumonia("Pneumonia or normal, from the free answer", chests, described)
-    asked_directly = answer(chests, [PNEUMONIA_QUESTION] * len(chests))
-    yield _pneumonia(
-        f'Pneumonia or normal, asked "{PNEUMONIA_QUESTION}"',
-        chests,
-        [says_yes(said) for said in asked_directly],
-    )
+    free = [tells_pneumonia(said(*pair)) for pair in asked if pair[1] != PNEUMONIA_QUESTION]
+    direct = [says_yes(said(item, PNEUMONIA_QUESTION)) for item in chests]
+    yield _pneumonia("Pneumonia or normal, from the free answer", chests, free)
+    yield _pneumonia(f'Pneumonia or normal, asked "{PNEUMONIA_QUESTION}"', chests, direct)
 
 
 def _pneumonia(name: str, items: Sequence[PackedImage], said: Sequence[bool | None]) -> Figure:
@@ -161,6 +165,10 @@ def _pneumonia(name: str, items: Sequence[PackedImage], said: Sequence[bool | No
         [item.group for item in items],
         classes=2,
     )
+
+
+def _known(items: Sequence[PackedImage]) -> list[PackedImage]:
+    return [item for item in items if item.modality in _MODALITY_WORDS]
 
 
 def _search(words: str, answer: str) -> re.Match[str] | None:

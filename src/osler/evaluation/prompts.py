@@ -60,13 +60,18 @@ def normal_class(set_name: str) -> str | None:
     return _NORMAL.get(set_name)
 
 
+def kinds(set_name: str, label: str) -> tuple[str, ...]:
+    """What is mostly said instead of a label's own name."""
+    return _KINDS.get((set_name, label), ())
+
+
 def zero_shot_prompts() -> dict[str, dict[str, list[str]]]:
     """Prompts by set and by label; the mean of a label's prompts stands for the label."""
     prompts = {
         set_name: {
             label: _ensemble(
                 study,
-                names + _KINDS.get((set_name, label), ()),
+                names + kinds(set_name, label),
                 normal=label == _NORMAL.get(set_name),
             )
             for label, names in FINDINGS[set_name].items()

@@ -129,17 +129,9 @@ class ImageTextEncoder:
             (arXiv 2103.00020), section 3.1.4.
         """
         prompts_of = labels if isinstance(labels, Mapping) else {label: [label] for label in labels}
-        if len(prompts_of) < 2:
-            raise PromptError("labels: two or more that differ are needed to choose between")
-        if empty := [label for label, prompts in prompts_of.items() if not prompts]:
-            raise PromptError(f"labels: {empty[0]!r} has no prompts")
-        mean_CD = np.stack([self.embed_texts(prompts).mean(0) for prompts in prompts_of.values()])
-        classes_CD = mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True)
+        classes_CD = self._classes(prompts_of)
         images_ND = self.embed_images(images, progress=progress)
-        # The model's bias is the same for all classes: a softmax does not see it.
-        logits_NC = images_ND @ classes_CD.T * self._embedder.scale
-        odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-        probabilities_NC = odds_NC / odds_NC.sum(axis=1, keepdims=True)
+        probabilities_NC = self._compare(images_ND, classes_CD)
         return [
             Classification(
                 source=source_name(image),
@@ -148,6 +140,42 @@ class ImageTextEncoder:
             )
             for image, row in zip(images, probabilities_NC.tolist(), strict=True)
         ]
+
+    def compare(
+        self, images_ND: NDArray[np.float32], labels: Mapping[str, Sequence[str]]
+    ) -> NDArray[np.float64]:
+        """Classify images that are embedded already; see `classify`.
+
+        Args:
+            images_ND: what `embed_images` made of them.
+            labels: for each label its prompts.
+
+        Returns:
+            The probability of each label (N, C); rows sum to 1.
+
+        Raises:
+            PromptError: fewer than two labels, or one without prompts.
+        """
+        return self._compare(images_ND, self._classes(labels))
+
+    def _classes(self, labels: Mapping[str, Sequence[str]]) -> NDArray[np.float32]:
+        """Where each label's prompts point on average: unit vectors (C, D)."""
+        if len(labels) < 2:
+            raise PromptError("labels: two or more that differ are needed to choose between")
+        if empty := [label for label, prompts in labels.items() if not prompts]:
+            raise PromptError(f"labels: {empty[0]!r} has no prompts")
+        mean_CD = np.stack([self.embed_texts(prompts).mean(0) for prompts in labels.values()])
+        unit_CD: NDArray[np.float32] = mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True)
+        return unit_CD
+
+    def _compare(
+        self, images_ND: NDArray[np.float32], classes_CD: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        # The model's bias is the same for all classes: a softmax does not see it.
+        logits_NC = images_ND.astype(np.float64) @ classes_CD.T * self._embedder.scale
+        odds_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        probabilities_NC: NDArray[np.float64] = odds_NC / odds_NC.sum(axis=1, keepdims=True)
+        return probabilities_NC
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Save a Hugging Face folder: weights, configuration, and the processor's own files.

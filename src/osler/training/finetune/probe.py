@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osler.errors import InputError, UnreadableFileError
+from osler.evaluation.linear_probe import FOLDS, STRENGTHS, fit
 from osler.tasks.encoder import load_image_text_encoder
 from osler.tasks.head import Head, save_head
 from osler.tasks.locate import locate
@@ -28,10 +29,6 @@ from osler.training.finetune.output import (
     silent,
     write_record,
 )
-
-_FOLDS = 5
-# Weight of the squared norm against the mean loss over images, strongest first.
-_STRENGTHS = tuple(10.0**power for power in (1, 0.5, 0, -0.5, -1, -1.5, -2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +110,7 @@ def probe(
     unseen_ND = None if held_out is None else embedded(held_out, len(examples.rows))
     class_N = _classes(examples)
     accuracy, strength = _cross_validated(images_ND, class_N, len(examples.labels), seed)
-    weight_CD, bias_C = fit(images_ND, class_N, len(examples.labels), strength)
+    weight_CD, bias_C = fit(images_ND, F.one_hot(class_N, len(examples.labels)), strength)
     head = Head(
         encoder=base_name(name),
         classes=examples.labels,
@@ -142,45 +139,6 @@ def probe(
     return done
 
 
-def fit(images_ND: Tensor, class_N: Tensor, classes: int, strength: float) -> tuple[Tensor, Tensor]:
-    """Logistic regression, its solution exact.
-
-    Args:
-        images_ND: embeddings; each value is brought to deviation 1 first, and the answer brought
-            back, so that the strength means the same for every encoder.
-        class_N: int64, 0 to `classes` - 1.
-        classes: how many there are.
-        strength: weight of half the squared norm against the mean loss.
-
-    Returns:
-        Weights (C, D) and biases (C,), float32.
-    """
-    x_ND = images_ND.double()
-    mean_D, deviation_D = x_ND.mean(dim=0), x_ND.std(dim=0, correction=0).clamp(min=1e-9)
-    x_ND = (x_ND - mean_D) / deviation_D
-    weight_CD = torch.zeros(classes, x_ND.shape[1], dtype=torch.float64, requires_grad=True)
-    bias_C = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight_CD, bias_C],
-        max_iter=500,
-        tolerance_grad=1e-6,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
-
-    def objective() -> float:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(x_ND @ weight_CD.T + bias_C, class_N)
-        loss = loss + strength / 2 * weight_CD.square().sum()
-        loss.backward()
-        return loss.item()
-
-    optimizer.step(objective)
-    weight_CD, bias_C = weight_CD.detach(), bias_C.detach()
-    weight_CD = weight_CD / deviation_D
-    return weight_CD.float(), (bias_C - weight_CD @ mean_D).float()
-
-
 def _labelled(examples: Examples) -> Examples:
     if not examples.labels:
         raise UnreadableFileError(
@@ -207,7 +165,7 @@ def _cross_validated(
     images_ND: Tensor, class_N: Tensor, classes: int, seed: int
 ) -> tuple[float, float]:
     """The best accuracy on parts that were left out, and the strongest strength that reaches it."""
-    folds = min(_FOLDS, int(class_N.bincount().min()))
+    folds = min(FOLDS, int(class_N.bincount().min()))
     fold_N = torch.empty_like(class_N)
     generator = torch.Generator().manual_seed(seed)
     for label in range(classes):  # every part gets its share of each class
@@ -215,15 +173,17 @@ def _cross_validated(
         places = places[torch.randperm(len(places), generator=generator)]
         fold_N[places] = torch.arange(len(places)) % folds
 
+    truth_NC = F.one_hot(class_N, classes)
+
     def accuracy(strength: float) -> float:
         right = 0
         for fold in range(folds):
             kept, left = fold_N != fold, fold_N == fold
-            weight_CD, bias_C = fit(images_ND[kept], class_N[kept], classes, strength)
+            weight_CD, bias_C = fit(images_ND[kept], truth_NC[kept], strength)
             told_N = (images_ND[left] @ weight_CD.T + bias_C).argmax(dim=1)
             right += int((told_N == class_N[left]).sum())
         return right / len(class_N)
 
-    scores = {strength: accuracy(strength) for strength in _STRENGTHS}
-    best = max(_STRENGTHS, key=lambda strength: (scores[strength], strength))
+    scores = {strength: accuracy(strength) for strength in STRENGTHS}
+    best = max(STRENGTHS, key=lambda strength: (scores[strength], strength))
     return scores[best], best
