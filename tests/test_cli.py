@@ -15,8 +15,8 @@ import osler
 from osler.cli import main
 
 VERBS = (
-    "ask classify embed finetune info listen look merge pull push quantize record result serve "
-    "show train"
+    "ask classify deidentify embed finetune info listen look merge pull push quantize record "
+    "result serve show train"
 ).split()
 OSLER = [sys.executable, "-c", "import sys; from osler.cli import main; sys.exit(main())"]
 

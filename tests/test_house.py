@@ -19,8 +19,8 @@ def test_the_readme_shows_every_verb() -> None:
     shown = {command.split()[0] for command in OSLER_COMMANDS}
     assert shown == set(
         (
-            "ask classify embed finetune info listen look merge pull push quantize record result "
-            "serve show"
+            "ask classify deidentify embed finetune info listen look merge pull push quantize "
+            "record result serve show"
         ).split()
     )
 

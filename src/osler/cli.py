@@ -18,6 +18,7 @@ import osler
 from osler import (
     cli_archive,
     cli_ask,
+    cli_deidentify,
     cli_finetune,
     cli_info,
     cli_look,
@@ -126,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
     record = _verb(verbs, "record", cli_record.run, cli_record.PURPOSE, cli_record.EXAMPLE)
     cli_record.add_options(record)
+
+    deidentify = _verb(
+        verbs, "deidentify", cli_deidentify.run, cli_deidentify.PURPOSE, cli_deidentify.EXAMPLE
+    )
+    cli_deidentify.add_options(deidentify)
 
     train = _verb(verbs, "train", cli_train.run, cli_train.PURPOSE, cli_train.EXAMPLE)
     cli_train.add_options(train)
