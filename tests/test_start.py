@@ -21,7 +21,7 @@ import json, sys
 from osler.cli import main
 for command in json.loads(sys.argv[1]):
     assert main(command) == 0, command
-heavy = {"torch", "transformers", "scipy", "matplotlib", "jinja2", "tokenizers", "llguidance"}
+heavy = {"torch", "transformers", "scipy", "matplotlib", "pydicom", "tokenizers", "llguidance"}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 # Serves, answers one request of itself, and ends as it is told to.
