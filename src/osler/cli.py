@@ -24,10 +24,11 @@ from osler import (
     cli_look,
     cli_quantize,
     cli_record,
+    cli_show,
     cli_train,
 )
-from osler.cli_options import add_image_options, add_model_options, add_slices_option
-from osler.cli_output import Progress, check_out, note, print_json, write_whole
+from osler.cli_options import add_model_options, add_slide_options, slide_view
+from osler.cli_output import check_out, note, print_json, write_whole
 from osler.errors import OslerError
 from osler.serving.options import add_options as add_serve_options
 
@@ -94,12 +95,15 @@ def _parser() -> argparse.ArgumentParser:
         "say which of some labels fits each image best",
         'osler classify a.dcm b.png --labels "normal chest X-ray,pneumonia"',
     )
-    classify.add_argument("inputs", nargs="+", metavar="IMAGE", help="a picture or a DICOM file")
+    classify.add_argument(
+        "inputs", nargs="+", metavar="IMAGE", help="a picture, a DICOM file or a whole slide"
+    )
     classify.add_argument("--labels", metavar="A,B", help="two or more, separated by commas")
     classify.add_argument(
         "--head", metavar="DIR", help="a classifier that `osler finetune --method probe` made"
     )
     add_model_options(classify, "a MedSigLIP")
+    add_slide_options(classify)
     # With a head, no name is the encoder that it was made on.
     classify.set_defaults(model=None)
 
@@ -110,9 +114,12 @@ def _parser() -> argparse.ArgumentParser:
         "write the embeddings of images to a NumPy file, float32, one row of length 1 each",
         "osler embed *.dcm --out embeddings.npy",
     )
-    embed.add_argument("inputs", nargs="+", metavar="IMAGE", help="a picture or a DICOM file")
+    embed.add_argument(
+        "inputs", nargs="+", metavar="IMAGE", help="a picture, a DICOM file or a whole slide"
+    )
     embed.add_argument("--out", required=True, type=Path, metavar="FILE.npy")
     add_model_options(embed, "a MedSigLIP")
+    add_slide_options(embed)
 
     info = _verb(verbs, "info", cli_info.run, cli_info.PURPOSE, cli_info.EXAMPLE)
     cli_info.add_options(info)
@@ -149,26 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_finetune.add_merge_options(merge)
 
-    show = _verb(
-        verbs,
-        "show",
-        _show,
-        "write what the model will see: the padded, windowed square, then any crops",
-        "osler show chest.dcm --out seen.png",
-    )
-    show.add_argument("image", metavar="IMAGE", help="as `osler ask` takes it")
-    show.add_argument(
-        "--out",
-        required=True,
-        type=Path,
-        metavar="FILE.png",
-        help="with several squares, FILE-1.png, FILE-2.png and so on",
-    )
-    show.add_argument("--model", default="nano", help="nano, a folder or a hub id")
-    show.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
-    show.add_argument("--json", action="store_true", help="print JSON")
-    add_image_options(show)
-    add_slices_option(show)
+    show = _verb(verbs, "show", cli_show.run, cli_show.PURPOSE, cli_show.EXAMPLE)
+    cli_show.add_options(show)
 
     serve = _verb(
         verbs,
@@ -214,7 +203,7 @@ def _classify(args: argparse.Namespace) -> None:
         )
         encoder, classify = classifier.encoder, classifier.classify
     with _progress(len(args.inputs)) as progress:
-        results = classify(args.inputs, progress=progress)
+        results = classify(args.inputs, slides=slide_view(args), progress=progress)
     if args.json:
         print_json({"notice": encoder.notice, "results": [asdict(result) for result in results]})
         return
@@ -232,43 +221,12 @@ def _embed(args: argparse.Namespace) -> None:
     check_out(args.out)
     encoder = osler.load_encoder(args.model, device=args.device, dtype=args.dtype)
     with _progress(len(args.inputs)) as progress:
-        rows = encoder.embed_images(args.inputs, progress=progress)
+        rows = encoder.embed_images(args.inputs, slides=slide_view(args), progress=progress)
     write_whole(args.out, lambda file: np.save(file, rows))
     if args.json:
         print_json({"out": str(args.out), "shape": list(rows.shape), "notice": encoder.notice})
     else:
         note(f"wrote {args.out}: float32 {rows.shape}. {encoder.notice}")
-
-
-def _show(args: argparse.Namespace) -> None:
-    from PIL import Image as Picture
-
-    from osler.tasks.show import seen_squares
-
-    if args.out.suffix.lower() != ".png":
-        args.usage_error("--out must end in .png")
-    check_out(args.out)
-    with Progress() as progress:
-        squares = seen_squares(
-            args.image,
-            args.model,
-            version=args.version,
-            squaring=args.squaring,
-            pan_and_scan=args.pan_and_scan,
-            max_slices=args.max_slices,
-            progress=progress,
-        )
-    outs: list[Path] = [args.out]
-    if len(squares) > 1:
-        outs = [
-            args.out.with_stem(f"{args.out.stem}-{number}") for number in range(1, len(squares) + 1)
-        ]
-    for out, square in zip(outs, squares, strict=True):
-        write_whole(out, partial(Picture.fromarray(square).save, format="PNG"))
-    if args.json:
-        print_json({"out": [str(out) for out in outs], "side_px": squares[0].shape[0]})
-    else:
-        note(f"wrote {', '.join(map(str, outs))}")
 
 
 def _serve(args: argparse.Namespace) -> None:

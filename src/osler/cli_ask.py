@@ -7,7 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import osler
-from osler.cli_options import add_image_options, add_model_options, add_slices_option
+from osler.cli_options import (
+    add_image_options,
+    add_model_options,
+    add_slices_option,
+    add_slide_options,
+    slide_view,
+)
 from osler.cli_output import Progress, note, print_json
 from osler.errors import OslerError
 
@@ -41,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_image_options(parser)
     add_slices_option(parser)
+    add_slide_options(parser)
     parser.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     parser.add_argument("--system", help="a system message")
     _add_sampling_options(parser)
@@ -71,7 +78,9 @@ def run(args: argparse.Namespace) -> None:
         args.usage_error(f"the last argument is the question, and {question!r} is a file")
     # Before the model: a wrong file should not cost the minute that a large one takes to load.
     with Progress() as progress:
-        content = read_content(images, max_slices=args.max_slices, progress=progress)
+        content = read_content(
+            images, max_slices=args.max_slices, slides=slide_view(args), progress=progress
+        )
     for said in content.notes:
         note(f"osler: note: {said}")
     model = _chat_model(args)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osler.cli_options import add_slices_option
+from osler.cli_options import add_slices_option, add_slide_options, slide_view
 from osler.cli_output import Progress, check_out, note, print_json, write_whole
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a DICOM file, DICOMDIR, NIfTI file or picture, a folder or a zip of them",
+        help="a DICOM file, DICOMDIR, NIfTI file, slide or picture, a folder or a zip of them",
     )
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="draw the images into one picture"
@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--version", choices=["1", "1.5"], default="1.5", help="how CT slices become RGB"
     )
     add_slices_option(parser)
+    add_slide_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -48,7 +49,13 @@ def run(args: argparse.Namespace) -> None:
             args.usage_error("--sheet must end in .png")
         check_out(args.sheet)
     with Progress() as progress:
-        found = look(args.path, args.model, max_slices=args.max_slices, progress=progress)
+        found = look(
+            args.path,
+            args.model,
+            max_slices=args.max_slices,
+            slides=slide_view(args),
+            progress=progress,
+        )
         if args.sheet is not None:
             _draw(found, args.sheet, args.version, progress)
     if args.json:
@@ -86,11 +93,13 @@ def _lines(found: "Look") -> Iterator[str]:
 
 def _cells(number: int, row: "SeriesLook") -> tuple[str, ...]:
     view = " ".join(filter(None, [row.plane, "oblique" * row.is_oblique]))
+    if row.magnification is not None:
+        view = f"{row.magnification:g}x of {row.scanned_at:.3g}x"
     millimetres = [f"{spacing:.3g}" for spacing in row.pixel_spacing_mm or ()]
     if row.spacing_mm is not None:
         millimetres.append(f"{row.spacing_mm:.3g}")
     seen = f"{row.shown} of " if row.shown < row.frames else ""
-    kind = {"volume": "slices", "clip": "frames", "images": ""}[row.kind]
+    kind = {"volume": "slices", "clip": "frames", "slide": "patches", "images": ""}[row.kind]
     study = {"": "", "Current study": " current"}.get(row.study_is, " prior")
     return (
         str(number),

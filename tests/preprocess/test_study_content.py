@@ -38,7 +38,9 @@ def studies_of(tmp_path: Path, *objects: bytes) -> list[Study]:
 def said(studies: list[Study], max_slices: int = 85) -> list[str]:
     """The content, with the name of its file for each image."""
     content = content_of(exhibits(studies, max_slices), lambda shown: shown.frames)
-    return [item["text"] if item["type"] == "text" else item["image"].part.name for item in content]
+    return [
+        item["text"] if item["type"] == "text" else item["image"].part.path.name for item in content
+    ]
 
 
 def test_prior_comes_before_current(tmp_path):
@@ -132,10 +134,22 @@ def test_a_screen_beside_a_volume_is_left_out(tmp_path):
     assert len(exhibits(screens)) == 1
 
 
-def test_a_volume_alone_needs_no_heading(tmp_path):
+def test_a_volume_alone_is_said_to_be_what_it_is(tmp_path):
     (study,) = volumes(tmp_path)
     alone = Study(series=study.series[:1])
-    assert said([alone], 2) == ["05.dcm", "SLICE 1", "00.dcm", "SLICE 2"]
+    heading = "CT, axial, with contrast:"
+    assert said([alone], 2) == [heading, "05.dcm", "SLICE 1", "00.dcm", "SLICE 2"]
+
+
+def test_studies_bear_the_names_that_a_record_has_for_them(tmp_path):
+    studies = studies_of(tmp_path, film("1", "20240301"), film("2", "20190105"))
+    chosen = exhibits(studies, names={"2.25.1": "ImagingStudy/7"})
+    assert [exhibit.heading for exhibit in chosen] == [
+        "Prior study:",
+        "Current study [ImagingStudy/7]:",
+    ]
+    (alone,) = exhibits(studies[:1], names={"2.25.1": "ImagingStudy/7"})
+    assert alone.heading == "Study [ImagingStudy/7]:"
 
 
 def test_scouts_are_better_than_nothing(tmp_path):

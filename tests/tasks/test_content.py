@@ -29,8 +29,9 @@ def test_a_volume_has_a_label_after_each_slice_and_the_question_behind(volume: P
     found = read_content([volume], max_slices=3)
     assert found.notes == ["CT, axial: 3 of 8 are seen"]
     (message,) = question_messages("What is shown?", found.items)
-    assert [item["type"] for item in message["content"]] == ["image", "text"] * 3
-    assert [item["text"] for item in message["content"][1::2]] == [
+    assert [item["type"] for item in message["content"]] == ["text", *["image", "text"] * 3]
+    assert [item["text"] for item in message["content"][::2]] == [
+        "CT, axial:",
         "SLICE 1",
         "SLICE 2",
         "SLICE 3\n\nWhat is shown?",
@@ -53,7 +54,7 @@ def test_paths_and_what_is_in_memory_keep_their_order(volume: Path) -> None:
     items = read_content([grey, volume / "0.dcm", grey]).items
     assert [item["type"] for item in items] == ["image"] * 3
     assert items[0]["image"] is grey
-    assert items[1]["image"].source == "0.dcm"
+    assert items[1]["image"].source == str(volume / "0.dcm")
 
 
 def test_notes_say_what_is_odd_and_what_was_left_out(volume: Path) -> None:

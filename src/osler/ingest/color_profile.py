@@ -1,5 +1,6 @@
 """Colours by their ICC profile to sRGB, which is what models and screens take them for."""
 
+from functools import lru_cache
 from io import BytesIO
 
 from PIL import Image as PilImage
@@ -25,10 +26,18 @@ def as_srgb(picture: PilImage.Image, profile: bytes | None) -> PilImage.Image:
     if profile and len(profile) <= _MOST_PROFILE_BYTES:
         colours = picture if picture.mode == "CMYK" else picture.convert("RGB")
         try:
-            opened = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(opened):
-                shown = ImageCms.profileToProfile(colours, opened, _SRGB, outputMode="RGB")
-                return colours.convert("RGB") if shown is None else shown
+            transform = _to_srgb(profile, colours.mode)
+            shown = None if transform is None else ImageCms.applyTransform(colours, transform)
+            return colours.convert("RGB") if shown is None else shown
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass  # the colours are sound without it, if a little off
     return picture.convert("RGB")
+
+
+@lru_cache(maxsize=2)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None for sRGB itself; kept, as a slide has one profile for thousands of squares."""
+    opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+    if "sRGB" in ImageCms.getProfileDescription(opened):
+        return None
+    return ImageCms.buildTransform(opened, _SRGB, mode, "RGB")

@@ -74,6 +74,10 @@ def _work(replies: int, header: dict[str, Any], data: bytes, source: str) -> Non
             from osler.ingest.fhir.read import read_for
 
             send(replies, {}, read_for(header, data))
+        case "slide" | "patches" | "survey":
+            from osler.ingest.slide.work import work_on_slide
+
+            work_on_slide(replies, header, source)
 
 
 def _input_bytes(header: dict[str, Any], data: bytes) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Vector = tuple[float, float, float]
+Box = tuple[float, float, float, float]  # left, top, width, height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,25 @@ class FrameFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlideFacts:
+    """What a whole slide, or one level of it, says of itself.
+
+    Attributes:
+        reader: the library that reads it.
+        bounds_px: what was scanned, in pixels of the largest level: left, top, width, height.
+        mpp: micrometres per pixel of the largest level along a row and down a column.
+        objective_power: of the scanner's lens.
+        files: of a DICOM pyramid the files of each level, the largest first; else one file.
+    """
+
+    reader: Literal["openslide", "wsidicom"]
+    bounds_px: tuple[int, int, int, int]
+    mpp: tuple[float, float] | None = None
+    objective_power: float | None = None
+    files: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileFacts:
     """One file with images, or a DICOMDIR.
 
@@ -62,9 +82,10 @@ class FileFacts:
         suv_per_unit: body-weight SUV of one unit of a PET's values, where it can be known.
         volumes: how many volumes a NIfTI file holds; the frames are the first one's.
         members: of a DICOMDIR: the files it lists, as paths from its folder.
+        slide: of a whole slide, whose `rows` and `columns` are those of its largest level.
     """
 
-    kind: Literal["dicom", "picture", "nifti", "dicomdir"]
+    kind: Literal["dicom", "picture", "nifti", "dicomdir", "slide"]
     rows: int = 0
     columns: int = 0
     frames: tuple[FrameFacts, ...] = ()
@@ -87,3 +108,4 @@ class FileFacts:
     suv_per_unit: float | None = None
     volumes: int = 1
     members: tuple[str, ...] = ()
+    slide: SlideFacts | None = None

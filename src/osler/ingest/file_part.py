@@ -28,11 +28,11 @@ class FilePart:
     inflated_bytes: int | None = None
 
     def read(self, most_bytes: int | None = None) -> bytes:
-        """Its bytes, or the first of them.
+        """Its bytes, or the first of them, which may be those of a file too long to be read whole.
 
         Raises:
             UnreadableFileError: not there, a folder, not permitted, empty.
-            UnsupportedError: too long.
+            UnsupportedError: all of it is too long.
         """
         try:
             with open(self.path, "rb", opener=_open_at_once) as file:
@@ -42,8 +42,8 @@ class FilePart:
                 if not stat.S_ISREG(status.st_mode):
                     raise UnreadableFileError(f"{self.name}: not a regular file")
                 size = status.st_size if self.size_bytes is None else self.size_bytes
-                becomes = size if self.inflated_bytes is None else self.inflated_bytes
-                check_file_size(becomes, self.name)
+                if most_bytes is None or size == 0:
+                    self._check(size)
                 file.seek(self.offset)
                 return file.read(size if most_bytes is None else min(size, most_bytes))
         except FileNotFoundError:
@@ -55,6 +55,18 @@ class FilePart:
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
             reason = error.strerror if isinstance(error, OSError) else "not a file name"
             raise UnreadableFileError(f"{self.name}: cannot be read ({reason})") from None
+
+    def check_size(self) -> None:
+        """Refuse a file that is too long to be read whole.
+
+        Raises:
+            UnsupportedError: it is.
+        """
+        self._check(self.path.stat().st_size if self.size_bytes is None else self.size_bytes)
+
+    def _check(self, size_bytes: int) -> None:
+        becomes = size_bytes if self.inflated_bytes is None else self.inflated_bytes
+        check_file_size(becomes, self.name)
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -38,7 +38,7 @@ class Image:
         shown_range: the modality values to be shown from black to white, where more than this image
             decides it, as for the slice of a volume; (low, high).
         source: the file's name without its folder, for messages and drafts.
-        sha256: hex digest of the file's bytes.
+        sha256: hex digest of the file's bytes; of a slide's patch, of its pixels.
         decoder: which decoder made the pixels ("numpy", "gdcm", "pillow", ...).
     """
 

@@ -26,7 +26,7 @@ _ORIENTATION = 0x0112
 _ON_THE_SIDE = (5, 6, 7, 8)
 
 # What Pillow's plugins raise on bytes that are not what they should be.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     SyntaxError,
     ValueError,
@@ -101,7 +101,7 @@ def _damage_named() -> Iterator[None]:
         yield
     except PilImage.DecompressionBombError:
         raise UnsupportedError(f"more than the {MAX_PIXELS:,} pixels that are read") from None
-    except _DAMAGED:
+    except DAMAGED:
         raise UnreadableFileError("the picture is damaged or truncated") from None
 
 

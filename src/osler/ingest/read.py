@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+from osler.errors import UnsupportedError
 from osler.ingest.file_part import FilePart, check_file_size, printable
 from osler.ingest.image import Image
+from osler.ingest.slide.recognise import is_mrxs
 from osler.ingest.worker_pool import decoding_workers
 
 
@@ -40,5 +42,7 @@ def read_image_bytes(data: bytes, source: str) -> Image:
         As `read_image`.
     """
     source = printable(source)
+    if is_mrxs(source):  # by itself it is a picture of the whole glass, with its label
+        raise UnsupportedError(f"{source}: a whole slide, which is not one image")
     check_file_size(len(data), source)
     return decoding_workers.decode(data, source)

@@ -4,7 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from osler.ingest.file_part import FilePart, printable
 from osler.ingest.image import Image
 from osler.ingest.limits import HEAD_BYTES, MAX_FILES
 from osler.ingest.series import Study, studies_of
+from osler.ingest.slide.recognise import is_mrxs, may_be_slide
 from osler.ingest.stack import FrameRef
 from osler.ingest.wire import receive_image, receive_record
 from osler.ingest.worker_pool import WORKERS, decoding_workers
@@ -41,8 +42,8 @@ def scan(path: str | os.PathLike[str], *, progress: Progress | None = None) -> S
     """Find out what a path holds, without decoding it.
 
     Args:
-        path: a DICOM object of one or more frames, a picture, a NIfTI file (.nii, .nii.gz), a zip
-            or a folder of these, or a DICOMDIR.
+        path: a DICOM object of one or more frames, a picture, a NIfTI file (.nii, .nii.gz), a
+            whole slide, a zip or a folder of these, or a DICOMDIR.
         progress: called with the files looked at so far and their number.
 
     Raises:
@@ -53,18 +54,85 @@ def scan(path: str | os.PathLike[str], *, progress: Progress | None = None) -> S
     name = printable(os.fspath(path))
     path = Path(path)
     if path.is_dir():
-        return _several(_files_in(path, name), f"{name}: no images in this folder", progress)
+        found = scan_files(files_in(path), progress=progress)
+        return require_images(found, f"{name}: no images in this folder")
     part = FilePart(path, printable(path.name))
     # Its name as it was given, until it has been read.
     head = FilePart(path, name).read(HEAD_BYTES)
     if is_zip(head):
-        return _several(_members(part), f"{name}: no images in this zip file", progress)
+        found = scan_files(_members(part), progress=progress)
+        return require_images(found, f"{name}: no images in this zip file")
     facts = _describe(part)
     if facts.kind == "dicomdir":
-        return _several(
-            _listed(path, facts), f"{name}: no images that the DICOMDIR lists", progress
-        )
-    return Scan(studies=tuple(studies_of([(part, facts)])), left_out={})
+        found = scan_files(_listed(path, facts), progress=progress)
+        return require_images(found, f"{name}: no images that the DICOMDIR lists")
+    members = [(part, facts), *_rest_of_slide(path, facts)]
+    return Scan(studies=tuple(studies_of(members)), left_out={})
+
+
+def files_in(folder: str | os.PathLike[str]) -> list[FilePart]:
+    """All files of a folder and of those in it, in the order of their names; hidden ones not.
+
+    Raises:
+        UnreadableFileError: not permitted.
+        UnsupportedError: too many.
+    """
+    given = printable(os.fspath(folder))
+    found: list[FilePart] = []
+
+    def refuse(error: OSError) -> None:
+        raise UnreadableFileError(f"{given}: cannot be read ({error.strerror})") from None
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        slides = {file[: -len(".mrxs")] for file in files if is_mrxs(file)}
+        folders[:] = [each for each in folders if not _is_hidden(each) and each not in slides]
+        for file in files:
+            path = Path(place, file)
+            if not _is_hidden(file):
+                found.append(FilePart(path, printable(str(path.relative_to(folder)))))
+        if len(found) > MAX_FILES:
+            raise UnsupportedError(f"{given}: more than the {MAX_FILES:,} files that are read")
+    return sorted(found, key=lambda part: part.name)
+
+
+def require_images(found: Scan, if_none: str) -> Scan:
+    """What was found, if there is any image in it.
+
+    Raises:
+        UnreadableFileError: there is none; the message begins with `if_none`.
+    """
+    if not found.studies:
+        most = max(found.left_out, key=found.left_out.__getitem__, default="")
+        raise UnreadableFileError("; ".join(filter(None, (if_none, most))))
+    return found
+
+
+def scan_files(parts: Sequence[FilePart], *, progress: Progress | None = None) -> Scan:
+    """Find out what some files hold, which may be nothing.
+
+    Args:
+        parts: files, or members of a zip.
+        progress: called with the files looked at so far and their number.
+    """
+    left_out: Counter[str] = Counter()
+    found: list[tuple[FilePart, FileFacts]] = []
+    seen: set[str] = set()
+    with ThreadPoolExecutor(WORKERS) as threads:
+        for done, (part, facts) in enumerate(
+            zip(parts, threads.map(_facts_or_error, parts), strict=True), start=1
+        ):
+            if progress is not None:
+                progress(done, len(parts))
+            if isinstance(facts, InputError):
+                left_out[str(facts).removeprefix(f"{part.name}: ")] += 1
+            elif facts.kind == "dicomdir":
+                continue  # an index of what is found anyway
+            elif facts.instance and facts.instance in seen:
+                left_out["a copy of another file"] += 1
+            else:
+                seen.add(facts.instance)
+                found.append((part, facts))
+    return Scan(studies=tuple(studies_of(found)), left_out=dict(left_out))
 
 
 def read_frames(frames: Sequence[FrameRef], *, progress: Progress | None = None) -> list[Image]:
@@ -95,53 +163,11 @@ def value_range(
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def _several(parts: Sequence[FilePart], if_empty: str, progress: Progress | None) -> Scan:
-    left_out: Counter[str] = Counter()
-    found: list[tuple[FilePart, FileFacts]] = []
-    seen: set[str] = set()
-    with ThreadPoolExecutor(WORKERS) as threads:
-        for done, (part, facts) in enumerate(
-            zip(parts, threads.map(_facts_or_error, parts), strict=True), start=1
-        ):
-            if progress is not None:
-                progress(done, len(parts))
-            if isinstance(facts, InputError):
-                left_out[str(facts).removeprefix(f"{part.name}: ")] += 1
-            elif facts.kind == "dicomdir":
-                continue  # an index of what is found anyway
-            elif facts.instance and facts.instance in seen:
-                left_out["a copy of another file"] += 1
-            else:
-                seen.add(facts.instance)
-                found.append((part, facts))
-    if not found:
-        why = f"; {left_out.most_common(1)[0][0]}" if left_out else ""
-        raise UnreadableFileError(if_empty + why)
-    return Scan(studies=tuple(studies_of(found)), left_out=dict(left_out))
-
-
 def _facts_or_error(part: FilePart) -> FileFacts | InputError:
     try:
         return _describe(part)
     except InputError as error:
         return error
-
-
-def _files_in(folder: Path, name: str) -> list[FilePart]:
-    found: list[FilePart] = []
-
-    def refuse(error: OSError) -> None:
-        raise UnreadableFileError(f"{name}: cannot be read ({error.strerror})") from None
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [each for each in folders if not _is_hidden(each)]
-        for file in files:
-            path = Path(place, file)
-            if not _is_hidden(file):
-                found.append(FilePart(path, printable(str(path.relative_to(folder)))))
-        if len(found) > MAX_FILES:
-            raise UnsupportedError(f"{name}: more than the {MAX_FILES:,} files that are read")
-    return sorted(found, key=lambda part: part.name)
 
 
 def _members(part: FilePart) -> list[FilePart]:
@@ -179,6 +205,9 @@ def _is_hidden(name: str) -> bool:
 def _describe(part: FilePart) -> FileFacts:
     """By its beginning where that says enough, as only then little is read of a long series."""
     head = part.read(HEAD_BYTES)
+    if may_be_slide(part.name, head) and (slide := _slide(part)) is not None:
+        return slide
+    part.check_size()
     facts: FileFacts | None = None
     if len(head) == HEAD_BYTES:
         header = {**_header("describe", part), "whole": False}
@@ -190,6 +219,38 @@ def _describe(part: FilePart) -> FileFacts:
         (facts,) = decoding_workers.ask(_header("describe", part), data, receive)
         assert facts is not None  # `receive_record` has seen to that
     return facts
+
+
+def _slide(part: FilePart) -> FileFacts | None:
+    """What a slide says of itself; it may be larger than what is handed to a worker as bytes."""
+    if part.size_bytes is not None:
+        if is_mrxs(part.name):
+            raise UnsupportedError(f"{part.name}: a whole slide in a zip file; unpack it first")
+        return None
+    path = os.path.abspath(part.path)
+    receive = partial(receive_record, kind=FileFacts | None)
+    header = {"task": "slide", "source": part.name, "path": path}
+    facts: FileFacts | None
+    (facts,) = decoding_workers.ask(header, b"", receive)
+    if facts is None or facts.slide is None:
+        return None
+    return replace(facts, slide=replace(facts.slide, files=((path,),)))
+
+
+def _rest_of_slide(path: Path, facts: FileFacts) -> list[tuple[FilePart, FileFacts]]:
+    """The other levels of a DICOM slide, which are files beside it."""
+    if facts.slide is None or not facts.series:
+        return []
+    parts = [FilePart(file, printable(file.name)) for file in sorted(path.parent.iterdir())]
+    found = [(part, _facts_or_error(part)) for part in parts if part.path.is_file()]
+    return [
+        (part, other)
+        for part, other in found
+        if isinstance(other, FileFacts)
+        and other.slide is not None
+        and other.series == facts.series
+        and other.instance != facts.instance
+    ]
 
 
 def _header(task: str, part: FilePart) -> dict[str, object]:

@@ -5,8 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from osler.ingest.facts import FileFacts
 from osler.ingest.file_part import FilePart
+from osler.ingest.slide.pyramid import whole_slide
 from osler.ingest.stack import Finding, FrameRef, Plane, Stack, parallel_groups, stack
 
 # Thicker than the usual axial series; small lesions vanish between such slices.
@@ -16,27 +20,47 @@ _LEAST_CT_SLICES = 5
 _OFTEN_WRITTEN_ON = ("US", "ES", "XC", "SC", "OT")
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SlideMap:
+    """Where a slide's patches lie.
+
+    Attributes:
+        picture: of all the slide, uint8 RGB (H, W, 3).
+        cell_px: side of a patch in it; a patch's `cell` counts in these.
+        magnification: of the patches.
+        scanned_at: of the largest level.
+    """
+
+    picture: NDArray[np.uint8]
+    cell_px: int
+    magnification: float
+    scanned_at: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Series:
     """Images that belong together.
 
     Attributes:
-        kind: a "volume" of slices in space, a "clip" of frames in time, or single "images".
+        kind: a "volume" of slices in space, a "clip" of frames in time, a "slide" of patches, or
+            single "images".
         frames: in order; of a volume one at each place.
         modality: DICOM Modality; None for pictures and for most NIfTI files.
         plane: of a volume.
         is_oblique: whether a volume is clearly turned out of its plane.
         spacing_mm: of a volume: between slices; 0 where there is one.
         findings: what is odd.
+        map: of a slide whose patches are known.
     """
 
-    kind: Literal["volume", "clip", "images"]
+    kind: Literal["volume", "clip", "slide", "images"]
     frames: tuple[FrameRef, ...]
     modality: str | None
     plane: Plane | None = None
     is_oblique: bool = False
     spacing_mm: float = 0.0
     findings: tuple[Finding, ...] = ()
+    map: SlideMap | None = None
 
     @property
     def file(self) -> FileFacts:
@@ -62,6 +86,11 @@ class Study:
     series: tuple[Series, ...]
     moment: str = field(default="", repr=False)
     patient: str = field(default="", repr=False)
+
+    @property
+    def uid(self) -> str:
+        """Study Instance UID; "" where there is none."""
+        return self.series[0].file.study
 
 
 def studies_of(files: Iterable[tuple[FilePart, FileFacts]]) -> list[Study]:
@@ -100,8 +129,13 @@ def _series(files: Sequence[tuple[FilePart, FileFacts]]) -> Iterator[Series]:
     placed: list[FrameRef] = []
     scouts: list[FrameRef] = []
     loose: list[FrameRef] = []
+    levels = [(part, facts) for part, facts in files if facts.slide is not None]
+    if levels:
+        yield _made("slide", [whole_slide(levels)], [])
     for part, facts in files:
         frames = [FrameRef(part, number, facts) for number in range(len(facts.frames))]
+        if facts.slide is not None:
+            continue
         if facts.is_localizer:
             scouts += frames
         elif all(frame.pose is not None for frame in facts.frames):
@@ -159,7 +193,7 @@ def _volume(one: Stack, mixed: list[Finding]) -> Series:
 
 
 def _made(
-    kind: Literal["volume", "clip", "images"],
+    kind: Literal["volume", "clip", "slide", "images"],
     frames: Sequence[FrameRef],
     findings: list[Finding],
     one: Stack | None = None,
@@ -177,7 +211,7 @@ def _made(
 
 def _writing(frames: Sequence[FrameRef]) -> list[Finding]:
     """Whether letters are likely among the pixels; a name may be."""
-    files = [frame.file for frame in frames if frame.file.kind == "dicom"]
+    files = [frame.file for frame in frames if frame.file.kind in ("dicom", "slide")]
     if any(file.burned_in_text for file in files):
         return [Finding("burned_in_text", "says that it has text burned in")]
     silent = [file for file in files if file.burned_in_text is None]

@@ -7,6 +7,7 @@ from osler.ingest.image import Image
 from osler.ingest.scan import Progress, read_frames, value_range
 from osler.ingest.series import Series
 from osler.ingest.stack import FrameRef
+from osler.preprocess.slides import patches_of, read_slide
 
 # What MedGemma 1.5 was given at most: 21,760 image tokens.
 MAX_SLICES = 85
@@ -51,9 +52,11 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def shown_of(series: Series, most: int = MAX_SLICES) -> Shown:
-    """Choose frames of a series, evenly where it has more than `most`."""
+    """Choose frames of a series, or patches of a slide, evenly where it has more than `most`."""
     if series.kind == "images":
         return Shown(series, series.frames)
+    if series.kind == "slide":
+        return Shown(series, patches_of(series, most))
     chosen = evenly(len(series.frames), most)
     return Shown(series, tuple(series.frames[place] for place in chosen))
 
@@ -70,6 +73,8 @@ def read_shown(shown: Shown, *, progress: Progress | None = None) -> list[Image]
 
     Source: MedGemma 1.5 technical report (arXiv 2604.05081) for MR.
     """
+    if shown.series.kind == "slide":
+        return read_slide(shown.frames, progress=progress)
     is_ranged = shown.series.kind == "volume" and shown.series.modality != "CT"
     suv = shown.series.file.suv_per_unit
     others: list[FrameRef] = []

@@ -1,13 +1,15 @@
 """Studies to the content of a message: images with labels, prior before current."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from osler.ingest.series import Series, Study
 from osler.preprocess.slices import MAX_SLICES, Shown, shown_of
+from osler.preprocess.slides import MAX_PATCHES
 
 _IN_WORDS = {"CT": "CT", "MR": "MRI", "PT": "PET", "NM": "Nuclear medicine", "US": "Ultrasound"}
+_IN_WORDS["SM"] = "Whole slide of tissue"
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Exhibit:
     """A series to be seen, and what is said before it.
 
     Attributes:
-        heading: which study it is of and what it is, where there are several; else empty.
+        heading: which study it is of and what it is, where that can be told; else empty.
         shown: its frames.
     """
 
@@ -23,37 +25,60 @@ class Exhibit:
     shown: Shown
 
 
-def exhibits(studies: Sequence[Study], max_slices: int = MAX_SLICES) -> list[Exhibit]:
+def exhibits(
+    studies: Sequence[Study],
+    max_slices: int = MAX_SLICES,
+    names: Mapping[str, str] | None = None,
+    *,
+    max_patches: int = MAX_PATCHES,
+) -> list[Exhibit]:
     """Choose and order what a model sees of some studies.
 
     Scouts are left out where there is anything else, and captures of screens where there is a
     volume. The slices of all volumes and clips together are at most `max_slices`, shared out
     evenly, but one of each. Examinations of one patient with different dates come oldest first and
-    are called prior and current; no date is ever said.
+    are called prior and current; no date is ever said. A volume's or clip's heading says what it
+    is: what slices are of, MedGemma 1.5 was told before it saw them.
 
     Args:
         studies: as they were found, in the order of the paths.
         max_slices: at least 1.
+        names: what a record calls studies, by their UIDs.
+        max_patches: of all whole slides together, as `max_slices` of the volumes.
+
+    Source: google-health/medgemma, notebooks/high_dimensional_ct_hugging_face.ipynb: what the
+        slices are of, then each slice and its label, then the question.
     """
     said_of = moments_said(studies)
     if said_of:
         studies = sorted(studies, key=lambda study: study.moment)
     every = [
-        (said_of.get(study.moment, ""), series) for study in studies for series in study.series
+        (_title(study, said_of, names or {}), series)
+        for study in studies
+        for series in study.series
     ]
     has_volume = any(series.kind == "volume" for _, series in every)
-    chosen = [(said, series) for said, series in every if not _is_aside(series, has_volume)]
+    chosen = [(title, series) for title, series in every if not _is_aside(series, has_volume)]
     chosen = chosen or every
-    shares = _shares([series for _, series in chosen], max_slices)
+    shares = _shares([series for _, series in chosen], max_slices, max_patches)
+    # One slide alone is patches and the question, as MedGemma 1.5 was given it.
+    is_one_slide = [series.kind for _, series in chosen] == ["slide"]
+    is_said = any(series.kind != "images" for _, series in chosen) and not is_one_slide
     found: list[Exhibit] = []
     last = ""
-    for (said, one), most in zip(chosen, shares, strict=True):
-        heading = [f"{said}:"] if said != last else []
-        last = said
-        if len(chosen) > 1 and any(series.kind != "images" for _, series in chosen):
+    for (title, one), most in zip(chosen, shares, strict=True):
+        heading = [f"{title}:"] if title and title != last else []
+        last = title
+        if is_said:
             heading.append(f"{name_of(one)}:")
         found.append(Exhibit(" ".join(heading), shown_of(one, most)))
     return found
+
+
+def _title(study: Study, said_of: Mapping[str, str], names: Mapping[str, str]) -> str:
+    """Prior or current, and the study's name in the record, where these are known."""
+    said, name = said_of.get(study.moment, ""), names.get(study.uid, "")
+    return f"{said or 'Study'} [{name}]" if name else said
 
 
 def _is_aside(series: Series, has_volume: bool) -> bool:
@@ -61,15 +86,16 @@ def _is_aside(series: Series, has_volume: bool) -> bool:
     return series.is_localizer or (has_volume and is_screen)
 
 
-def _shares(all_series: Sequence[Series], max_slices: int) -> list[int]:
+def _shares(all_series: Sequence[Series], max_slices: int, max_patches: int) -> list[int]:
     """How many frames of each series may be seen; what short ones leave goes to the long."""
-    counts = [0 if series.kind == "images" else len(series.frames) for series in all_series]
-    shares = [0] * len(counts)
-    left, runs = max_slices, sum(count > 0 for count in counts)
-    for place in sorted(range(len(counts)), key=counts.__getitem__):
-        if counts[place]:
-            shares[place] = min(counts[place], max(1, left // runs))
-            left, runs = left - shares[place], runs - 1
+    shares = [0] * len(all_series)
+    for kinds, left in ((("volume", "clip"), max_slices), (("slide",), max_patches)):
+        places = [place for place, series in enumerate(all_series) if series.kind in kinds]
+        places.sort(key=lambda place: len(all_series[place].frames))
+        for number, place in enumerate(places):
+            most = max(1, left // (len(places) - number))
+            shares[place] = min(len(all_series[place].frames), most)
+            left -= shares[place]
     return shares
 
 
@@ -107,6 +133,8 @@ def name_of(series: Series) -> str:
         words.append(series.plane)
     if series.file.has_contrast:
         words.append("with contrast")
+    if series.map is not None:
+        words.append(f"patches at {series.map.magnification:g}x")
     if series.file.laterality is not None:
         words.append({"R": "right", "L": "left", "B": "both sides"}[series.file.laterality])
     return ", ".join(words)

@@ -11,6 +11,7 @@ from osler.inference.continuation import Generation, Piece
 from osler.inference.sampling import SamplingParams
 from osler.preprocess.processor import Prompt
 from osler.preprocess.slices import MAX_SLICES
+from osler.preprocess.slides import AT_10X, SlideView
 from osler.preprocess.sources import ImageSource
 from osler.preprocess.squaring import Squaring
 from osler.tasks.answer import Answer, Timings
@@ -108,6 +109,7 @@ class ChatModel(ABC):
         images: Sequence[ImageSource] = (),
         *,
         max_slices: int = MAX_SLICES,
+        slides: SlideView = AT_10X,
         system: str | None = None,
         squaring: Squaring = "pad",
         pan_and_scan: bool = False,
@@ -117,10 +119,11 @@ class ChatModel(ABC):
 
         Args:
             question: what to ask.
-            images: paths of pictures, DICOM objects, NIfTI files, folders or zips of them; PIL
-                images, uint8 RGB arrays `(H, W, 3)`, or `Image` records. They stand before the
-                question, a prior study before the current one.
+            images: paths of pictures, DICOM objects, NIfTI files, whole slides, folders or zips of
+                them; PIL images, uint8 RGB arrays `(H, W, 3)`, or `Image` records. They stand
+                before the question, a prior study before the current one.
             max_slices: of all volumes and clips together.
+            slides: how whole slides are looked at.
             system: a system message.
             squaring: "pad" to a square with zeros, as MedGemma was trained, or "stretch".
             pan_and_scan: add crops of images that are far from square.
@@ -134,6 +137,7 @@ class ChatModel(ABC):
             question,
             images,
             max_slices=max_slices,
+            slides=slides,
             system=system,
             squaring=squaring,
             pan_and_scan=pan_and_scan,
@@ -170,6 +174,7 @@ class ChatModel(ABC):
         images: Sequence[ImageSource] = (),
         *,
         max_slices: int = MAX_SLICES,
+        slides: SlideView = AT_10X,
         system: str | None = None,
         squaring: Squaring = "pad",
         pan_and_scan: bool = False,
@@ -182,6 +187,7 @@ class ChatModel(ABC):
             question: what to ask, or messages as `chat` takes them.
             images: as `ask` takes them; messages bring their own.
             max_slices: as `ask` takes it.
+            slides: as `ask` takes it.
             system: a system message; messages bring their own.
             squaring: as `ask` takes it.
             pan_and_scan: as `ask` takes it.
@@ -198,7 +204,7 @@ class ChatModel(ABC):
         params = SamplingParams(**sampling)
         messages: Messages
         if isinstance(question, str):
-            content = read_content(images, max_slices=max_slices)
+            content = read_content(images, max_slices=max_slices, slides=slides)
             messages = question_messages(question, content.items, system)
         elif images or system is not None:
             raise PromptError("messages bring their own images and system message")

@@ -15,11 +15,13 @@ from osler.preprocess.render import render
 from osler.preprocess.slices import Shown, read_shown
 from osler.tasks.content import Progress, stage
 from osler.tasks.look import UNREADABLE, Look, SeriesLook, headline
+from osler.tasks.slide_map import draw_map
 
 _CELL_PX = 160
 _GAP_PX = 8
 _LINE_PX = 18
 _COLUMNS = 8
+_MAP_WIDTH_PX, _MAP_HEIGHT_PX = _COLUMNS * (_CELL_PX + _GAP_PX) - _GAP_PX, 640
 _BACKGROUND = (24, 24, 28)
 _TEXT = (235, 235, 235)
 _WARNING = (255, 190, 90)
@@ -29,6 +31,8 @@ def contact_sheet(
     look: Look, *, version: str = "1.5", progress: Progress | None = None
 ) -> NDArray[np.uint8]:
     """Draw a strip of up to eight images for each series, under a line that says what it is.
+
+    Above those of a whole slide is all of it, with the patches drawn.
 
     The line holds codes and figures only. What is written in the pixels stays there, and what
     cannot be decoded has a line that says so.
@@ -59,7 +63,12 @@ def _strip(
         images, chosen = [], replace(shown, frames=())
         findings = list(dict.fromkeys([*findings, UNREADABLE]))
     lines = [finding.text for finding in findings]
-    top = _GAP_PX + _LINE_PX * (1 + len(lines)) + _GAP_PX
+    head = _GAP_PX + _LINE_PX * (1 + len(lines)) + _GAP_PX
+    overview = None
+    if shown.series.kind == "slide":
+        overview = PIL.Image.fromarray(draw_map([shown]))
+        overview = PIL.ImageOps.contain(overview, (_MAP_WIDTH_PX, _MAP_HEIGHT_PX))
+    top = head if overview is None else head + overview.height + _GAP_PX
     width = _GAP_PX + _COLUMNS * (_CELL_PX + _GAP_PX)
     foot = _GAP_PX if row.kind == "images" else _LINE_PX + _GAP_PX
     strip = PIL.Image.new("RGB", (width, top + _CELL_PX + foot), _BACKGROUND)
@@ -68,6 +77,8 @@ def _strip(
     draw.text((_GAP_PX, _GAP_PX), f"{number}  {headline(row)}", _TEXT, font)
     for line, text in enumerate(lines, start=1):
         draw.text((_GAP_PX + 20, _GAP_PX + line * _LINE_PX), f"! {text}", _WARNING, font)
+    if overview is not None:
+        strip.paste(overview, (_GAP_PX, head))
     labels = _labels(shown, chosen)
     for column, (image, label) in enumerate(zip(images, labels, strict=True)):
         picture = PIL.Image.fromarray(render(image, medgemma_version=version))

@@ -18,11 +18,13 @@ from osler.inference.embed import EmbeddingModel, Progress
 from osler.models.config import MedSiglipConfig
 from osler.native.encoder import NativeMedSiglip
 from osler.preprocess.encoder_processor import EncoderProcessor
+from osler.preprocess.slides import AT_10X, SlideView
 from osler.preprocess.sources import ImageSource, source_name
 from osler.tasks.answer import Classification
 from osler.tasks.checkpoint_extras import carry_over, notice
 from osler.tasks.packed import load_packed_medsiglip
 from osler.tasks.packed_folder import is_packed
+from osler.tasks.slide_images import find_slide, slide_patches
 
 if TYPE_CHECKING:  # it takes seconds to import, and packed models need it not
     import torch
@@ -69,13 +71,20 @@ class ImageTextEncoder:
         return EncoderProcessor.from_folder(self.folder)
 
     def embed_images(
-        self, images: Sequence[ImageSource], *, progress: Progress | None = None
+        self,
+        images: Sequence[ImageSource],
+        *,
+        slides: SlideView = AT_10X,
+        progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Embed images; a few at a time are in memory.
 
+        A whole slide stands where its patches point on average.
+
         Args:
-            images: paths of pictures or DICOM files, PIL images, uint8 RGB arrays `(H, W, 3)`, or
-                `Image` records.
+            images: paths of pictures, DICOM files or whole slides, PIL images, uint8 RGB arrays
+                `(H, W, 3)`, or `Image` records.
+            slides: how whole slides are looked at.
             progress: called with the number of images done so far.
 
         Returns:
@@ -86,7 +95,23 @@ class ImageTextEncoder:
         """
         if isinstance(images, str | os.PathLike):
             raise PromptError("images is a list of images: [path]")
-        return embed.embed_images(self._embedder, self.processor, images, progress=progress)
+        slide_at = {
+            place: found
+            for place, image in enumerate(images)
+            if (found := find_slide(image)) is not None
+        }
+        plain = [place for place in range(len(images)) if place not in slide_at]
+        rows_ND = np.empty((len(images), self.config.text_config.projection_size), np.float32)
+        rows_ND[plain] = embed.embed_images(
+            self._embedder, self.processor, [images[place] for place in plain], progress=progress
+        )
+        for done, (place, found) in enumerate(slide_at.items(), start=len(plain) + 1):
+            patches = slide_patches(found, slides)
+            mean_D = embed.embed_images(self._embedder, self.processor, patches).mean(axis=0)
+            rows_ND[place] = mean_D / np.linalg.norm(mean_D)
+            if progress is not None:
+                progress(done)
+        return rows_ND
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts; what is beyond the encoder's positions (64 tokens) is cut off.
@@ -106,6 +131,7 @@ class ImageTextEncoder:
         images: Sequence[ImageSource],
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         *,
+        slides: SlideView = AT_10X,
         progress: Progress | None = None,
     ) -> list[Classification]:
         """Say how well each of some labels fits each image, without training.
@@ -117,6 +143,7 @@ class ImageTextEncoder:
             images: as `embed_images` takes them.
             labels: labels that are their own prompts, or for each label its prompts, such as
                 `{"normal": ["normal chest X-ray", "clear lungs"], "pneumonia": ["pneumonia"]}`.
+            slides: as `embed_images` takes it.
             progress: as `embed_images` takes it.
 
         Returns:
@@ -130,7 +157,7 @@ class ImageTextEncoder:
         """
         prompts_of = labels if isinstance(labels, Mapping) else {label: [label] for label in labels}
         classes_CD = self._classes(prompts_of)
-        images_ND = self.embed_images(images, progress=progress)
+        images_ND = self.embed_images(images, slides=slides, progress=progress)
         probabilities_NC = self._compare(images_ND, classes_CD)
         return [
             Classification(

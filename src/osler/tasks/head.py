@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from osler.errors import CheckpointError, CorruptFileError
 from osler.inference.embed import Progress
 from osler.preprocess.json_file import read_json_object
+from osler.preprocess.slides import AT_10X, SlideView
 from osler.preprocess.sources import ImageSource, source_name
 from osler.tasks.answer import Classification
 from osler.tasks.encoder import ImageTextEncoder, load_image_text_encoder
@@ -126,18 +127,23 @@ class HeadClassifier:
         self.head = head
 
     def classify(
-        self, images: Sequence[ImageSource], *, progress: Progress | None = None
+        self,
+        images: Sequence[ImageSource],
+        *,
+        slides: SlideView = AT_10X,
+        progress: Progress | None = None,
     ) -> list[Classification]:
         """Say how probable each class is for each image.
 
         Args:
             images: as `ImageTextEncoder.embed_images` takes them.
+            slides: the same.
             progress: the same.
 
         Raises:
             InputError: an image that cannot be read.
         """
-        images_ND = self.encoder.embed_images(images, progress=progress)
+        images_ND = self.encoder.embed_images(images, slides=slides, progress=progress)
         return [
             Classification(
                 source=source_name(image),

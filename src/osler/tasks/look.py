@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from osler.errors import InputError
-from osler.ingest.scan import read_frames, scan
-from osler.ingest.series import Series
+from osler.ingest.scan import Scan, read_frames, scan
+from osler.ingest.series import Series, Study
 from osler.ingest.stack import Finding
 from osler.preprocess.processor import Processor
 from osler.preprocess.radiograph import looks_inverted
 from osler.preprocess.render import render
 from osler.preprocess.slices import MAX_SLICES, Shown, shown_of
+from osler.preprocess.slides import AT_10X, SlideView, lay_out
 from osler.preprocess.study_content import Exhibit, add_text, content_of, exhibits, moments_said
 from osler.tasks.content import Progress, stage
 from osler.tasks.locate import PROCESSOR_FILES, locate
@@ -34,6 +35,8 @@ class SeriesLook:
         columns: width in pixels.
         spacing_mm: between slices, None where there are none.
         pixel_spacing_mm: between rows and between columns.
+        magnification: of a slide's patches.
+        scanned_at: the magnification of all a slide's detail.
         tokens: of a prompt with this series alone.
     """
 
@@ -53,6 +56,8 @@ class SeriesLook:
     pixel_spacing_mm: tuple[float, float] | None
     spacing_mm: float | None
     slice_thickness_mm: float | None
+    magnification: float | None
+    scanned_at: float | None
     tokens: int
     findings: tuple[Finding, ...]
 
@@ -93,6 +98,7 @@ def look(
     name: str | os.PathLike[str] = "nano",
     *,
     max_slices: int = MAX_SLICES,
+    slides: SlideView = AT_10X,
     progress: Progress | None = None,
 ) -> Look:
     """Say what is under a path.
@@ -101,6 +107,7 @@ def look(
         path: as `scan` takes it.
         name: the model whose tokens are counted; its weights are not read.
         max_slices: as `ChatModel.ask` takes it.
+        slides: as `ChatModel.ask` takes it.
         progress: called while files are looked at and read.
 
     Raises:
@@ -110,23 +117,44 @@ def look(
     folder = locate(name, "medgemma", PROCESSOR_FILES)
     processor = Processor.from_folder(folder)
     found = scan(path, progress=stage(progress, "looking"))
-    said = moments_said(found.studies)
+    studies, left_out = _laid_out(found, slides, progress)
+    said = moments_said(studies)
     shown: list[Shown] = []
     rows: list[SeriesLook] = []
-    for number, study in enumerate(found.studies, start=1):
+    for number, study in enumerate(studies, start=1):
         for series in study.series:
-            one = shown_of(series, max_slices)
+            one = shown_of(series, slides.max_patches if series.kind == "slide" else max_slices)
             tokens = _tokens(processor, [Exhibit("", one)])
             rows.append(_row(series, number, said.get(study.moment, ""), one, tokens))
             shown.append(one)
     return Look(
         series=tuple(rows),
-        left_out=found.left_out,
-        tokens=_tokens(processor, exhibits(found.studies, max_slices)),
+        left_out=left_out,
+        tokens=_tokens(processor, exhibits(studies, max_slices, max_patches=slides.max_patches)),
         context_tokens=processor.config.text_config.max_position_embeddings,
         model=os.fspath(name),
         shown=tuple(shown),
     )
+
+
+def _laid_out(
+    found: Scan, slides: SlideView, progress: Progress | None
+) -> tuple[list[Study], dict[str, int]]:
+    """All studies with the patches of their slides, and why some are left out.
+
+    Raises:
+        InputError: of the only study.
+    """
+    studies: list[Study] = []
+    left_out = dict(found.left_out)
+    for study in found.studies:
+        try:
+            studies += lay_out([study], slides, progress=stage(progress, "looking for tissue"))
+        except InputError as error:
+            if len(found.studies) == 1:
+                raise
+            left_out[str(error)] = 1
+    return studies, left_out
 
 
 def _row(series: Series, number: int, study_is: str, one: Shown, tokens: int) -> SeriesLook:
@@ -148,6 +176,8 @@ def _row(series: Series, number: int, study_is: str, one: Shown, tokens: int) ->
         pixel_spacing_mm=file.pixel_spacing_mm,
         spacing_mm=series.spacing_mm or None,
         slice_thickness_mm=file.slice_thickness_mm,
+        magnification=None if series.map is None else series.map.magnification,
+        scanned_at=None if series.map is None else series.map.scanned_at,
         tokens=tokens,
         findings=(*series.findings, *_of_pixels(series)),
     )
@@ -184,11 +214,16 @@ def headline(row: SeriesLook) -> str:
     words = [row.modality or "image", row.body_part or ""]
     if row.plane is not None:
         words.append(f"{row.plane}{' oblique' * row.is_oblique}")
+    if row.magnification is not None:
+        words.append(f"at {row.magnification:g}x, scanned at {row.scanned_at:.3g}x")
     words += ["contrast" * row.has_contrast, row.laterality or ""]
-    counted = {"volume": "slices", "clip": "frames", "images": "images"}[row.kind]
+    counted = {"volume": "slices", "clip": "frames", "slide": "patches", "images": "images"}[
+        row.kind
+    ]
     if row.frames == 1:
-        counted = counted.removesuffix("s")
-    size = [f"{row.frames} {counted} of {row.columns} x {row.rows}"]
+        counted = counted.removesuffix("es" if row.kind == "slide" else "s")
+    joined = " on" if row.kind == "slide" else " of"
+    size = [f"{row.frames} {counted}{joined} {row.columns} x {row.rows}"]
     if row.pixel_spacing_mm is not None:
         size.append(f"{row.pixel_spacing_mm[0]:.3g} x {row.pixel_spacing_mm[1]:.3g} mm")
     if row.spacing_mm is not None:

@@ -21,6 +21,7 @@ from osler.ingest.limits import inflated_bytes
 
 # Nothing else is read: a patient's name cannot leak from where it never was.
 _KEYWORDS = """
+    SOPClassUID ImageType SpecimenLabelInImage
     Modality NumberOfFrames
     Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration
     BitsAllocated BitsStored HighBit PixelRepresentation

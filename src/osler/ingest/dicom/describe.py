@@ -14,13 +14,14 @@ from pydicom.uid import UID, SecondaryCaptureImageStorage
 from osler.errors import DicomError, UnsupportedError
 from osler.ingest.dicom.attributes import MALFORMED, all_numbers, integer, items_of, value_of
 from osler.ingest.dicom.dataset import read_header
+from osler.ingest.dicom.glass import refuse_glass
 from osler.ingest.dicom.pixel_header import number_of_frames
 from osler.ingest.dicom.reader import modality_of
 from osler.ingest.dicom.suv import SUV_KEYWORDS, suv_per_unit
 from osler.ingest.facts import FileFacts, FrameFacts, Pose, Vector
 from osler.ingest.limits import MAX_FILES, check_size
 
-_KEYWORDS = (
+KEYWORDS = (
     """
     SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber
     StudyDate StudyTime PatientID IssuerOfPatientID
@@ -31,7 +32,7 @@ _KEYWORDS = (
     SliceThickness SpacingBetweenSlices DetectorInformationSequence
     AcquisitionNumber InstanceNumber TemporalPositionIdentifier
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
-    DirectoryRecordSequence
+    DirectoryRecordSequence SpecimenLabelInImage
 """.split()
     + list(SUV_KEYWORDS)
 )
@@ -58,7 +59,7 @@ def describe_dicom(data: bytes, *, whole: bool) -> FileFacts | None:
         UnsupportedError: not an image, a whole slide, or too large.
     """
     try:
-        ds, complete = read_header(data, _KEYWORDS)
+        ds, complete = read_header(data, KEYWORDS)
     except DicomError:
         if whole:
             raise
@@ -75,12 +76,27 @@ def describe_dicom(data: bytes, *, whole: bool) -> FileFacts | None:
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
     check_size(rows, columns)
     count = number_of_frames(ds)
+    refuse_glass(ds)
     if modality == "SM" and count > 1:
-        raise UnsupportedError("a whole slide, which is not read")
-    return _facts(ds, modality, rows, columns, count)
+        raise UnsupportedError("a whole slide, which is read from a file of its own, not a zip")
+    return object_facts(ds, modality, rows, columns, count)
 
 
-def _facts(ds: Dataset, modality: str | None, rows: int, columns: int, count: int) -> FileFacts:
+def object_facts(
+    ds: Dataset, modality: str | None, rows: int, columns: int, count: int
+) -> FileFacts:
+    """What an object with pixels says of itself.
+
+    Args:
+        ds: with the attributes of `KEYWORDS`.
+        modality: of the object.
+        rows: height of each frame in pixels.
+        columns: width.
+        count: how many frames there are.
+
+    Raises:
+        DicomError: malformed.
+    """
     shared = next(iter(items_of(ds, "SharedFunctionalGroupsSequence")), Dataset())
     own = items_of(ds, "PerFrameFunctionalGroupsSequence")[:count]
     first = own[0] if own else Dataset()

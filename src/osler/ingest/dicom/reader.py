@@ -15,6 +15,7 @@ from osler.ingest.dicom.attributes import binary, value_of
 from osler.ingest.dicom.color import display_rgb, palette_rgb
 from osler.ingest.dicom.dataset import read_attributes
 from osler.ingest.dicom.frame_decoders import Frame, decode_frame
+from osler.ingest.dicom.glass import refuse_glass
 from osler.ingest.dicom.grey import modality_values, voi_of, without_padding
 from osler.ingest.dicom.pixel_header import PixelHeader, read_pixel_header
 from osler.ingest.image import Image
@@ -38,6 +39,7 @@ def decode_dicom(data: bytes, *, source: str, sha256: str) -> Image:
         UnsupportedError: several frames, or a coding that is not read.
     """
     ds, syntax = read_attributes(data)
+    refuse_glass(ds)
     header = read_pixel_header(ds)
     if header.number_of_frames > 1:
         raise UnsupportedError(
@@ -62,6 +64,7 @@ def decode_dicom_frames(
         UnsupportedError: a coding that is not read.
     """
     ds, syntax = read_attributes(data)
+    refuse_glass(ds)
     header = read_pixel_header(ds)
     for frame in frames:
         if not 0 <= frame < header.number_of_frames:
