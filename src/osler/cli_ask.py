@@ -1,38 +1,43 @@
-"""`osler ask`: a question about images, in the words of a model."""
+"""`osler ask`: a question about images and a patient's record, and a model's answer."""
 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import osler
 from osler.cli_options import (
+    STYLES,
     add_image_options,
     add_model_options,
     add_slices_option,
     add_slide_options,
+    at_least_one,
     slide_view,
 )
 from osler.cli_output import Progress, note, print_json
 from osler.errors import OslerError
 
 if TYPE_CHECKING:
+    from osler.preprocess.record.rendering import Rendering
+    from osler.tasks.case import Case, RecordUse
     from osler.tasks.chat_model import ChatModel
 
-PURPOSE = "ask a question, with or without images, and stream the answer"
+PURPOSE = "ask a question, with or without images and a patient's record, and stream the answer"
 EXAMPLE = 'osler ask chest.dcm "Describe this X-ray."'
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the verb takes."""
-    parser.usage = "osler ask [IMAGE ...] QUESTION [options]"
+    parser.usage = "osler ask [PATH ...] QUESTION [options]"
     parser.add_argument(
         "inputs",
         nargs="+",
-        metavar="IMAGE ... QUESTION",
-        help="pictures, DICOM or NIfTI files, folders or zips of them, as many as you like or "
-        "none, then what to ask",
+        metavar="PATH ... QUESTION",
+        help="pictures, DICOM or NIfTI files, zips of them, records (FHIR, C-CDA), folders of all "
+        "that, as many as you like or none, then what to ask",
     )
     add_model_options(parser, "a MedGemma")
     # With an engine, no name is its only model's.
@@ -50,7 +55,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_slide_options(parser)
     parser.add_argument("--version", choices=["1", "1.5"], help="how CT slices become RGB")
     parser.add_argument("--system", help="a system message")
+    _add_record_options(parser)
     _add_sampling_options(parser)
+
+
+def _add_record_options(parser: argparse.ArgumentParser) -> None:
+    record = parser.add_argument_group("a patient's record")
+    record.add_argument("--patient", metavar="ID", help="whom, where there are several")
+    record.add_argument(
+        "--style",
+        choices=STYLES,
+        default="problems",
+        help="as `osler record` writes it (default: problems)",
+    )
+    record.add_argument(
+        "--budget",
+        type=at_least_one,
+        metavar="N",
+        help="tokens of the record at most; else all that the model has room for: the least useful "
+        "is left out first",
+    )
 
 
 def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -71,21 +95,36 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read what was handed in, ask, and print as the answer comes."""
-    from osler.tasks.content import question_messages, read_content
+    from msgspec import to_builtins
 
-    *images, question = args.inputs
+    from osler.tasks.case import case_messages, read_case, record_use
+
+    *paths, question = args.inputs
     if os.path.exists(question):
         args.usage_error(f"the last argument is the question, and {question!r} is a file")
     # Before the model: a wrong file should not cost the minute that a large one takes to load.
     with Progress() as progress:
-        content = read_content(
-            images, max_slices=args.max_slices, slides=slide_view(args), progress=progress
+        case = read_case(
+            paths,
+            patient=args.patient,
+            max_slices=args.max_slices,
+            slides=slide_view(args),
+            progress=progress,
         )
-    for said in content.notes:
-        note(f"osler: note: {said}")
     model = _chat_model(args)
+    messages, rendering = case_messages(
+        case,
+        question,
+        model,
+        system=args.system,
+        style=args.style,
+        budget=args.budget,
+        max_new_tokens=args.max_new_tokens,
+    )
+    for said in _notes(case, rendering):
+        note(f"osler: note: {said}")
     stream = model.stream(
-        question_messages(question, content.items, args.system),
+        messages,
         squaring=args.squaring,
         pan_and_scan=args.pan_and_scan,
         max_new_tokens=args.max_new_tokens,
@@ -103,14 +142,39 @@ def run(args: argparse.Namespace) -> None:
         if not args.json:
             print(piece, end="", flush=True)
     answer = stream.answer
+    use = None if rendering is None else record_use(case, rendering, answer)
     if args.json:
-        print_json(asdict(answer))
+        print_json({**asdict(answer), "record": use and to_builtins(use)})
         return
     print(f"\n\n{answer.notice}", flush=True)
+    if rendering is not None and use is not None:
+        _print_sources(rendering, use)
     note(
         f"{answer.new_tokens} tokens in {answer.timings.total_s:.1f} s, "
         f"the first after {answer.timings.prepare_s + answer.timings.first_token_s:.1f} s"
     )
+
+
+def _notes(case: "Case", rendering: "Rendering | None") -> Iterator[str]:
+    from osler.tasks.record import said_of_join, said_of_record
+
+    yield from case.content.notes
+    if case.timeline is not None:
+        yield from said_of_record(case.timeline)
+    if case.join is not None:
+        yield from said_of_join(case.join)
+    if rendering is not None and rendering.dropped:
+        yield f"left out of the record for want of room: {', '.join(map(str, rendering.dropped))}"
+
+
+def _print_sources(rendering: "Rendering", use: "RecordUse") -> None:
+    """What the answer names of the record, so that it can be checked."""
+    from osler.tasks.case import cited_lines
+
+    for line in cited_lines(rendering, use):
+        print(f"source: {line}")
+    for name in use.unknown:
+        note(f"osler: warning: the answer names [{name}], which is no source of the record")
 
 
 def _chat_model(args: argparse.Namespace) -> "ChatModel":
