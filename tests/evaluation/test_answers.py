@@ -140,7 +140,7 @@ def test_baselines_know_words_and_types_of_questions_only() -> None:
         (figure.name, figure.by): figure
         for figure in closed_question_figures(lambda item, text: "Yes.", learnt, asked)
     }
-    every = "all closed questions"
+    every = "VQA-RAD, all closed questions"
     assert figures[every, MODEL].value == 0.5
     assert figures[every, WORDS].value == 1
     assert figures[every, MAJORITY].value == 0.5

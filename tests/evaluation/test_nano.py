@@ -72,7 +72,7 @@ def test_one_run_gives_tables_json_pictures_and_the_card(
         figure["name"]: figure
         for figure in sections["Modality and body part in the model's own words"]
     }
-    assert own["all sets"]["images"] == 40
+    assert own["Modality and body part, all sets"]["images"] == 40
     assert all(figure["images"] <= 15 for figure in sections["Closed questions of VQA-RAD"])
     assert {figure["metric"] for figure in sections["Descriptions"]} == {"ROUGE-L", "label F1"}
 

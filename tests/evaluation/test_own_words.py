@@ -155,7 +155,7 @@ def test_free_answers_are_scored_over_all_and_set_by_set() -> None:
         ],
         ["No.", "No.", "Yes.", "Perhaps."],
     )
-    overall = figures["all sets"]
+    overall = figures["Modality and body part, all sets"]
     assert overall.value == pytest.approx(5 / 6)
     assert overall.images == 6  # the scan of unknown modality is left out
     assert figures[TITLES["cxr_kermany"]].value == 1

@@ -104,7 +104,7 @@ def closed_question_figures(
     }
     yes_no_N = np.array([question.is_yes_or_no for question in asked])
     for name, chosen_N in (
-        ("all closed questions", np.ones(len(asked), dtype=bool)),
+        ("VQA-RAD, all closed questions", np.ones(len(asked), dtype=bool)),
         ("yes or no", yes_no_N),
         ("one or the other", ~yes_no_N),
     ):

@@ -135,7 +135,7 @@ def own_words_figures(said: Said, items: Sequence[PackedImage]) -> Iterator[Figu
         groups = [(known[row].set_name, known[row].group) for row in rows]
         return share(name, right[list(rows)], groups, target=target)
 
-    yield named("all sets", range(len(known)), MODALITY_AND_BODY_PART)
+    yield named("Modality and body part, all sets", range(len(known)), MODALITY_AND_BODY_PART)
     for asked in FREE_QUESTIONS:
         if rows := [row for row, question in enumerate(questions) if question == asked]:
             yield named(f'asked "{asked}"', rows)
