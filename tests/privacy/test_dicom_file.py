@@ -131,6 +131,13 @@ def test_a_name_goes_from_where_no_table_looks() -> None:
     assert list(ds.ImageType) == ["DERIVED", "ANON"]
 
 
+def test_codes_that_an_object_needs_are_no_names() -> None:
+    ds = clean(made(PatientName="Text^Ct", Modality="CT", TimezoneOffsetFromUTC="+0100"))
+    assert ds.Modality == "CT"
+    kept = clean(made(TimezoneOffsetFromUTC="+0100"), retain_dates="modified")
+    assert kept.TimezoneOffsetFromUTC == "+0100"
+
+
 def test_text_of_a_report_is_cleaned_and_not_lost() -> None:
     item, container = Dataset(), Dataset()
     item.ValueType, item.TextValue = "TEXT", "Zeb has no pneumothorax. Called (312) 555-0188."

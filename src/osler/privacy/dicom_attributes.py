@@ -1,5 +1,6 @@
 """The attributes of a data set, one by one, by table E.1-1; nested ones as those on top."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from osler.privacy.dicom_content import ContentCleaner
 from osler.privacy.dicom_values import (
     ANONYMOUS,
     LONG_TEXT_VRS,
+    STRUCTURAL,
     TEXT_VRS,
     dummy,
     empty,
@@ -36,6 +38,7 @@ _OVERLAYS, _CURVES = range(0x6000, 0x6100), range(0x5000, 0x5100)
 # Command elements, file meta information and directories have no place in a data set.
 _NO_DATA_SET = (0x0000, 0x0002, 0x0004)
 _OLDEST = 89
+_OFFSET = re.compile(r"[+\-]\d{4}")
 
 
 class AttributeCleaner:
@@ -159,6 +162,9 @@ class AttributeCleaner:
     def _clean(self, ds: Dataset, element: DataElement, place: str, depth: int) -> None:
         if element.VR == "SQ":
             self._clean_items(ds, element, place, depth)
+        elif element.keyword == "TimezoneOffsetFromUTC":
+            if not _OFFSET.fullmatch(str(element.value)):
+                self._delete(ds, element.tag, place)
         elif element.VR in TEXT_VRS:
             self._clean_text(element, place, all_of_it=True)
         else:
@@ -213,6 +219,8 @@ class AttributeCleaner:
 
         def cleaned(value: Any) -> str:
             text = "" if value is None else str(value)
+            if element.VR == "CS" and text in STRUCTURAL:
+                return text
             if all_of_it:
                 return self._text.clean(text)[0]
             return dummy(element.VR) if self._text.known.holds(text) else text

@@ -29,7 +29,7 @@ _NO_PICTURES = frozenset(
 )
 _SMALLEST_PX = 16
 # All frames of a clip of up to so many are read one by one; of more, groups of them.
-_MOST_READ = 24
+_MOST_READ = 12
 _MOST_ROUNDS = 3
 _WIDE = 0.7  # a middle of the values that wide shows text as well as all of them would
 
@@ -145,12 +145,10 @@ def _pictures(
     if len(grey) > _MOST_READ:
         groups = np.array_split(np.arange(len(grey)), _MOST_READ)
         # Bright text of any frame stands out in the brightest of its group.
-        grey = [
-            picture
-            for group in groups
-            for picture in (grey[group[0]], np.maximum.reduce([grey[place] for place in group]))
-        ]
-    return [picture for values in grey for picture in _levels(values)]
+        brightest = [np.maximum.reduce([grey[place] for place in group]) for group in groups]
+        grey = [grey[0], *brightest]
+    is_deep = header.bits_stored > 8 and not header.is_palette
+    return [picture for values in grey for picture in _levels(values, is_deep=is_deep)]
 
 
 def _grey(stored: Stored, header: PixelHeader, ds: Dataset) -> NDArray[Any]:
@@ -163,15 +161,15 @@ def _grey(stored: Stored, header: PixelHeader, ds: Dataset) -> NDArray[Any]:
     return np.asarray(stored.max(axis=-1))
 
 
-def _levels(values_HW: NDArray[Any]) -> list[NDArray[np.uint8]]:
-    """All values from black to white; and the middle ones, where a few extremes flatten these."""
+def _levels(values_HW: NDArray[Any], *, is_deep: bool) -> list[NDArray[np.uint8]]:
+    """All values from black to white; and the middle ones, where extremes of many flatten these."""
     values = values_HW.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if low == high:
         return []
     shown = [_scaled(values, low, high)]
     middle_low, middle_high = (float(edge) for edge in np.percentile(values, (1, 99)))
-    if 0 < middle_high - middle_low < _WIDE * (high - low):
+    if is_deep and 0 < middle_high - middle_low < _WIDE * (high - low):
         shown.append(_scaled(values, middle_low, middle_high))
     return shown
 

@@ -23,6 +23,7 @@ _HARMLESS = frozenset(
 )
 _SURE = 0.8  # from here on a harmless word is taken for what it was read as
 _LEAST_SCORE = 0.3
+_FEWEST_LETTERS = 2
 # Large pictures are read in squares: shrunk as a whole, their small letters would be lost.
 _TILE_PX, _OVERLAP_PX = 1024, 192
 _TALLEST_WITHOUT_TILES = 1280
@@ -95,16 +96,21 @@ def _lines_of(tile_HW: NDArray[np.uint8]) -> Iterator[Box]:
     if found.boxes is None:
         return
     for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True):
-        if _is_harmless(text, float(score)):
-            continue
         left, top = np.floor(corners.min(axis=0)).astype(int)
         right, bottom = np.ceil(corners.max(axis=0)).astype(int)
-        yield Box(int(top), int(left), int(bottom), int(right))
+        box = Box(int(top), int(left), int(bottom), int(right))
+        # Where it finds no line, RapidOCR reads the picture as one.
+        is_all = box.bottom - box.top >= tile_HW.shape[0] - 1 and not box.left
+        if not _is_harmless(text, float(score)) and not (is_all and score < _SURE):
+            yield box
 
 
 def _is_harmless(text: str, score: float) -> bool:
+    """Whether it is a sign that stays, or bones and noise read as a letter."""
     letters = "".join(filter(str.isalnum, text)).upper()
-    return not letters or (letters in _HARMLESS and score >= _SURE)
+    if score < _SURE:
+        return len(letters) < _FEWEST_LETTERS
+    return not letters or letters in _HARMLESS
 
 
 def _with_margin(box: Box, height: int, width: int) -> Box:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print what is left (it is made up)")
     parser.add_argument("--at-least", type=float, default=0.995, metavar="SHARE")
     args = parser.parse_args()
+    warnings.simplefilter("ignore")  # the other tools' and pydicom's, of what is planted
     corpus = make_corpus(
         args.seed, pictures=FEW if args.few else MANY, records=1 if args.few else 4
     )

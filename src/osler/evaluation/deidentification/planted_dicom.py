@@ -212,8 +212,8 @@ class DicomPlanter:
 
 def with_pixels(ds: Dataset, stored: np.ndarray[Any, Any]) -> Dataset:
     """The object with one uncompressed frame, or with several of three dimensions."""
-    is_color = stored.ndim == 3 and stored.shape[-1] == 3
-    frames = stored[None] if stored.ndim == 2 or (is_color and stored.ndim == 3) else stored
+    is_color = stored.shape[-1] == 3
+    frames = stored[None] if stored.ndim == 2 + is_color else stored
     ds.Rows, ds.Columns = frames.shape[1:3]
     if len(frames) > 1:
         ds.NumberOfFrames = len(frames)
