@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from osler.cli import main
-from osler.training.finetune.lora import LoraConfig
+from osler.models.lora import LoraConfig
 from osler.training.finetune.merge import LIMITS
 from osler.training.finetune.settings import FinetuneConfig
 from tests.training.finetune.conftest import Table, table
@@ -29,7 +29,7 @@ def test_from_a_folder_of_pictures_to_an_answer(
     assert said[1] == "on 4 examples not learnt from:"
     assert re.fullmatch(r"  loss      before \d+\.\d{3}  after \d+\.\d{3}", said[2])
     assert re.fullmatch(r"  accuracy  before \d+\.\d%  after \d+\.\d%", said[3])
-    assert said[4] == f"to use it: osler merge {adapter} --out DIR"
+    assert said[4] == f"to use it: osler ask --model {adapter}, or osler merge {adapter} --out DIR"
     assert main(["merge", adapter, "--out", out]) == 0
     assert re.search(r"float32; no logit moved by more than [\d.e-]+ \(limit 0.001\)", _err(capsys))
     assert main(["ask", "What?", "--model", out, "--max-new-tokens", "2"]) == 0

@@ -25,6 +25,7 @@ _TRAINING = (
     "learning_rate",
     "question",
     "most_tokens",
+    "parallel",
 )
 _LORA = ("rank", "alpha", "dropout")
 
@@ -87,6 +88,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute activations twice rather than keep them: slower, far less memory",
     )
+    parser.add_argument(
+        "--parallel",
+        choices=["ddp", "fsdp2"],
+        help="layout over the ranks that torchrun started; fsdp2 goes with full; else ddp",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -116,7 +122,9 @@ def run(args: argparse.Namespace) -> None:
             )
         _print(args.json, probed, _probed_lines)
         return
-    from osler.training.finetune.lora import ALL_LINEAR, LoraConfig
+    from osler.models.lora import ALL_LINEAR, LoraConfig
+    from osler.training.distributed import joined_ranks
+    from osler.training.finetune.output import silent
     from osler.training.finetune.run import finetune
     from osler.training.finetune.settings import FinetuneConfig
 
@@ -128,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         **training,
     )
-    with Progress() as progress:
+    with joined_ranks() as ranks, Progress() as progress:
         done = finetune(
             args.model,
             args.data,
@@ -136,9 +144,10 @@ def run(args: argparse.Namespace) -> None:
             config,
             validation=args.val,
             resume=args.resume,
-            progress=progress,
+            progress=progress if ranks.rank == 0 else silent,
         )
-    _print(args.json, done, _finetuned_lines)
+    if ranks.rank == 0:
+        _print(args.json, done, _finetuned_lines)
 
 
 def add_merge_options(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +200,7 @@ def _finetuned_lines(done: "Finetuned") -> Iterator[str]:
         form = "{:.1%}" if said == "accuracy" else "{:.3f}"
         yield f"  {said:8}  before {form.format(done.before[name])}  after {form.format(after)}"
     if done.method != "full":
-        yield f"to use it: osler merge {done.folder} --out DIR"
+        yield f"to use it: osler ask --model {done.folder}, or osler merge {done.folder} --out DIR"
 
 
 def _probed_lines(done: "Probed") -> Iterator[str]:

@@ -183,6 +183,20 @@ def test_cross_entropy_in_chunks_is_the_plain_one(dtype: torch.dtype, chunk: int
     )
 
 
+def test_the_rows_that_a_cache_holds_are_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = decoder(torch.float64)
+    ids = torch.arange(11)
+    monkeypatch.setattr("osler.training.losses._CACHED_SCORES", 3 * len(weight))
+    ours = token_cross_entropy(x, weight, ids, chunk=8)
+    plain = F.cross_entropy(x @ weight.T, ids, reduction="sum")
+    assert_same(
+        [ours, *gradients(ours, x, weight)],
+        [plain, *gradients(plain, x, weight)],
+        torch.float64,
+        factor=4,
+    )
+
+
 def test_nothing_to_learn_costs_nothing() -> None:
     x, weight = decoder(torch.float32)
     loss = token_cross_entropy(x[:0], weight, torch.zeros(0, dtype=torch.long))

@@ -1,5 +1,6 @@
 """Two ranks on loopback do what one does, in both layouts."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image as Picture
 from safetensors.torch import load_file
 
 from osler.errors import InputError
 from osler.training.distributed import Layout, Ranks
+from osler.training.finetune.output import RECORD
+from osler.training.finetune.settings import Method
 from osler.training.loop import LoopConfig, train
+from osler.training.rollouts import SAMPLES
 from osler.training.run_log import read_metrics
-from tests.training.ranks import CONFIG, both_recipes
+from tests.training.ranks import CONFIG, both_recipes, reward, teach, tune
 from tests.training.small import medgemma_folder, medsiglip_folder, small_pack
 from tests.training.toys import Toy
 
@@ -43,7 +48,7 @@ def run_two(what: str, out: Path) -> None:
         env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
 
@@ -109,6 +114,64 @@ def test_recipes_that_are_sharded_follow_the_curve_of_one_rank(tmp_path: Path) -
         # A softmax does not see the keys' bias: its gradient is rounding, which AdamW makes large.
         for name in (name for name in weights if not name.endswith("k_proj.bias")):
             torch.testing.assert_close(sharded[name], weights[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_follows_pretraining_is_the_same_on_two_ranks(tmp_path: Path) -> None:
+    pack = small_pack(tmp_path / "pack")
+    medgemma_folder(pack / "tiny-decoder")
+    some_chats(pack / "chats.jsonl")
+    one, two = tmp_path / "one", tmp_path / "two"
+    teach(one, "none")
+    reward(one, "none")
+    methods: tuple[Method, ...] = ("lora", "qlora", "full")
+    for method in methods:
+        tune(one / method, method, "ddp")
+    run_two("later", two)
+
+    def same(run: str, other: str | None = None) -> None:
+        found, wanted = curve(two / (other or run)), curve(one / run)
+        assert len(wanted) >= 3
+        assert len(set(wanted)) >= 3
+        assert found == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+
+    same("distill")
+    for parallel in ("ddp", "fsdp2"):
+        same("reinforce", f"{parallel}/reinforce")
+        # The answers themselves, which each rank drew its part of.
+        drawn = [(at / "reinforce" / SAMPLES).read_text() for at in (one, two / parallel)]
+        assert [json.loads(line)["answer"] for line in drawn[0].splitlines()] == [
+            json.loads(line)["answer"] for line in drawn[1].splitlines()
+        ]
+    for method in methods:
+        same(f"{method}/run")
+        for name in ("before", "after"):
+            told = [json.loads((at / method / RECORD).read_text())[name] for at in (one, two)]
+            assert told[1] == pytest.approx(told[0], rel=1e-4)
+    same("full/run", "full-fsdp2/run")
+    weights = [load_file(at / "model.safetensors") for at in (one / "full", two / "full-fsdp2")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
+    factors = [load_file(at / "lora" / "adapter_model.safetensors") for at in (one, two)]
+    for name, value in factors[0].items():
+        torch.testing.assert_close(factors[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def some_chats(path: Path) -> None:
+    """Questions with a picture and without, so that a rank may have none to look at."""
+    lines = []
+    for number in range(6):
+        content: list[dict[str, str]] = [{"type": "text", "text": f"What is it {number}?"}]
+        if number % 3:
+            name = f"chat-{number}.png"
+            Picture.new("RGB", (56, 56), (40 * number,) * 3).save(path.parent / name)
+            content.insert(0, {"type": "image", "image": name})
+        turns = [
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": "A cyst." if number % 2 else "It is clear."},
+        ]
+        lines.append(json.dumps({"messages": turns}))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def test_a_run_of_one_rank_goes_on_with_two(one_rank: Path, two_ranks: Path) -> None:

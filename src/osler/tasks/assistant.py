@@ -35,7 +35,7 @@ class Assistant(ChatModel):
     Attributes:
         model: the weights, in torch or packed.
         name: what it was loaded by.
-        folder: where it was loaded from.
+        folder: where it was loaded from; of an adapter, its base's.
         notice: what its answers say about it.
     """
 
@@ -135,7 +135,7 @@ class Assistant(ChatModel):
             folder: created where it is not there; other files in it stay.
 
         Raises:
-            CheckpointError: it cannot be written, or the model is packed.
+            CheckpointError: it cannot be written, or the model is packed, or has an adapter.
         """
         target = Path(folder)
         if isinstance(self.model, NativeMedGemma):
@@ -144,7 +144,12 @@ class Assistant(ChatModel):
                 "checkpoint that it was made of"
             )
         from osler.models.checkpoint import save_medgemma
+        from osler.models.lora import lora_layers
 
+        if any(lora_layers(self.model)):
+            raise CheckpointError(
+                f"{self.name}: an adapter; `osler merge` makes a checkpoint of it"
+            )
         save_medgemma(self.model, target)
         carry_over(self.folder, target, self.notice)
 
@@ -173,10 +178,17 @@ def load_assistant(
     if is_packed(folder):
         model = load_packed_medgemma(folder, device=device, dtype=dtype)
     else:
+        # Imported here: packed models run without torch.
         from osler.models.checkpoint import load_medgemma
+        from osler.tasks.adapter import base_folder, is_adapter, load_adapted
         from osler.tasks.placement import torch_device, torch_dtype
 
-        model = load_medgemma(folder, dtype=torch_dtype(dtype), device=torch_device(device))
+        at, chosen = torch_device(device), torch_dtype(dtype)
+        if is_adapter(folder):
+            adapter, folder = folder, base_folder(folder)
+            model = load_adapted(adapter, folder, dtype=chosen, device=at)
+        else:
+            model = load_medgemma(folder, dtype=chosen, device=at)
     if version is not None:
         try:
             model.config = replace(model.config, medgemma_version=version)

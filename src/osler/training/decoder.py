@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osler.models.gemma3 import RMSNorm
 from osler.models.medgemma import MedGemma
 from osler.training.conversation import TrainingSequence
+from osler.training.distributed import current_ranks
 from osler.training.loop import Batches, Size, to_device
+from osler.training.losses import token_cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +75,42 @@ def padded_batch(
     return Batch(ids_BL=ids, learn_BL=learn, pixels_NCSS=pixels_NCSS, pooled_NTD=pooled_NTD)
 
 
-def next_token_loss(model: MedGemma, batch: Batch) -> Tensor:
-    """Mean cross-entropy over the tokens to be learnt; only these meet the vocabulary."""
+def read(model: MedGemma, batch: Batch) -> Tensor:
+    """What a model makes of all positions but the last, (B, L - 1, hidden_size)."""
     soft_NTD = None
     if batch.pixels_NCSS is not None:
         soft_NTD = model.embed_images(batch.pixels_NCSS)
     elif batch.pooled_NTD is not None:
         soft_NTD = model.multi_modal_projector.project(batch.pooled_NTD)
-    x_BLD = model.hidden(batch.ids_BL[:, :-1], soft_NTD=soft_NTD)
+    return model.hidden(batch.ids_BL[:, :-1], soft_NTD=soft_NTD)
+
+
+def next_token_loss(model: MedGemma, batch: Batch) -> Tensor:
+    """Mean cross-entropy over the tokens to be learnt; only these meet the vocabulary."""
+    x_BLD = read(model, batch)
     learn_BL = batch.learn_BL[:, 1:]
-    logits = model.language_model.logits(x_BLD[learn_BL])
+    head_VD = model.language_model.embed_tokens.weight
+    x_TD, ids_T = x_BLD[learn_BL], batch.ids_BL[:, 1:][learn_BL]
     # A rank's share may have nothing to learn: zero then, not zero divided by zero.
-    count = max(1, len(logits))
-    return F.cross_entropy(logits, batch.ids_BL[:, 1:][learn_BL], reduction="sum") / count
+    return token_cross_entropy(x_TD, head_VD, ids_T) / max(1, len(ids_T))
+
+
+def unused_images(model: MedGemma) -> Tensor | float:
+    """Zero, in which all that reads images and trains has a part; for a loss of text alone.
+
+    Ranks wait for one another's gradients and, where they share weights, for one another's use of
+    them, in the same order: so a rank without an image looks at a black one before it reads.
+    """
+    text = {id(parameter) for parameter in model.language_model.parameters()}
+    unused = [p for p in model.parameters() if p.requires_grad and id(p) not in text]
+    vision = model.config.vision_config
+    if not unused or vision is None:
+        return 0.0
+    ranks = current_ranks()
+    if ranks.world == 1:
+        return 0.0 * torch.stack([p.sum() for p in unused]).sum()
+    shape = (1, vision.num_channels, vision.image_size, vision.image_size)
+    return 0.0 * model.embed_images(torch.zeros(shape, device=ranks.device)).sum()
 
 
 class DecoderTask:
@@ -95,17 +119,22 @@ class DecoderTask:
     Args:
         model: with the weights to start from.
         batches: of this rank.
-        validation: the same on every rank.
+        validation: text, the same on every rank.
+        captions: descriptions of images, likewise.
     """
 
     unit = "tokens"
 
     def __init__(
-        self, model: MedGemma, batches: Batches[Batch], validation: Sequence[Batch] = ()
+        self,
+        model: MedGemma,
+        batches: Batches[Batch],
+        validation: Sequence[Batch] = (),
+        captions: Sequence[Batch] = (),
     ) -> None:
         self.model = model
         self.batches = batches
-        self._validation = validation
+        self._validation = {"val_loss": validation, "val_loss_captions": captions}
 
     def size(self, batch: Batch) -> Size:
         """Tokens to be learnt, tokens in all."""
@@ -113,23 +142,20 @@ class DecoderTask:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The next-token loss; without an image, the projector's gradient is zero."""
-        loss = next_token_loss(self.model, batch)
-        if batch.pixels_NCSS is None and batch.pooled_NTD is None:
-            for parameter in self._of_images():
-                loss = loss + 0.0 * parameter.sum()
-        return loss, {}
-
-    def _of_images(self) -> list[nn.Parameter]:
-        """Parameters that train and that text alone does not reach."""
-        text = {id(parameter) for parameter in self.model.language_model.parameters()}
-        return [p for p in self.model.parameters() if p.requires_grad and id(p) not in text]
+        without = batch.pixels_NCSS is None and batch.pooled_NTD is None
+        zero = unused_images(self.model) if without else 0.0
+        return next_token_loss(self.model, batch) + zero, {}
 
     def evaluate(self) -> dict[str, float]:
-        """Mean loss over the validation batches."""
+        """Mean loss over the validation batches, of each kind that there is."""
         device = next(self.model.parameters()).device
-        total = weight = 0.0
-        for batch in self._validation:
-            size = self.size(batch).weight
-            total += float(next_token_loss(self.model, to_device(batch, device))) * size
-            weight += size
-        return {"val_loss": total / weight} if weight else {}
+        figures = {}
+        for name, batches in self._validation.items():
+            total = weight = 0.0
+            for batch in batches:
+                size = self.size(batch).weight
+                total += float(next_token_loss(self.model, to_device(batch, device))) * size
+                weight += size
+            if weight:
+                figures[name] = total / weight
+        return figures

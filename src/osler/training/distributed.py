@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from osler.errors import InputError
 
 Parallel = Literal["none", "ddp", "fsdp2"]
+Model = TypeVar("Model", bound=nn.Module)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -125,6 +126,11 @@ class Layout:
                 fully_shard(block, mesh=with_mesh)
             fully_shard(self.inside, mesh=with_mesh)
         elif parallel == "ddp" and ranks.world > 1:
+            # They are constants, such as matrices in 4 bits, and would be sent at every step.
+            buffers = [name for name, _ in self.inside.named_buffers()]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+                self.inside, buffers
+            )
             self._outermost = DistributedDataParallel(self.inside)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -176,6 +182,29 @@ def compile_blocks(model: nn.Module) -> None:
     """
     for block in blocks(model):
         block.compile(dynamic=False, options={"pattern_matcher": False})
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether no rank holds all of a model."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def gathered(model: Model, dtype: torch.dtype, device: torch.device | str) -> Model:
+    """A copy of a model in one place, whatever its layout; all ranks must call this.
+
+    Args:
+        model: one that its `config` makes.
+        dtype: of the copy's weights.
+        device: where to put them.
+    """
+    weights = {
+        name: whole(value).detach().to(device, dtype, copy=True)
+        for name, value in model.state_dict().items()
+    }
+    with torch.device("meta"):
+        copy = type(model)(model.config)
+    copy.load_state_dict(weights, assign=True)
+    return copy.eval()
 
 
 def whole(tensor: Tensor) -> Tensor:

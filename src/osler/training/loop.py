@@ -241,6 +241,8 @@ class _Run:
                 if last or done % config.checkpoint_every == 0:
                     plain = {"batches": self._task.batches.state_dict()}
                     checkpoints.save(done, self._state, plain)
+        if first >= config.steps:  # it was complete
+            evaluation = self._evaluate()
         if self._average:
             self._average.swap()
         self._layout.reshard()

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 _NOTHING = -1
+_CACHED_SCORES = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,17 +341,22 @@ class _SoftCrossEntropy(torch.autograd.Function):
             for x_CD, ids_CK, share_CK in zip(
                 x_LD.split(chunk), ids_LK.split(chunk), share_LK.split(chunk), strict=True
             ):
-                logits_CV = F.linear(x_CD, weight_VD).to(wide)
-                share_CK = share_CK.to(wide)
-                logits_CV -= logits_CV.logsumexp(dim=1, keepdim=True)
-                loss -= (share_CK * logits_CV.gather(1, ids_CK)).sum(dtype=torch.float64)
+                scores_CV = F.linear(x_CD, weight_VD)
+                rows = _rows_at_once(scores_CV)
+                for scores, ids, share in zip(
+                    scores_CV.split(rows), ids_CK.split(rows), share_CK.split(rows), strict=True
+                ):
+                    logprobs, share = scores.to(wide), share.to(wide)
+                    logprobs -= logprobs.logsumexp(dim=1, keepdim=True)
+                    loss -= (share * logprobs.gather(1, ids)).sum(dtype=torch.float64)
+                    if differentiable:  # the scores give way to their slopes
+                        slopes = logprobs.exp_().mul_(share.sum(dim=1, keepdim=True))
+                        scores.copy_(slopes.scatter_add_(1, ids, -share))
                 if not differentiable:
                     continue
-                slope_CV = logits_CV.exp_() * share_CK.sum(dim=1, keepdim=True)
-                slope_CV = slope_CV.scatter_add_(1, ids_CK, -share_CK).to(x_LD.dtype)
-                x_grads.append(slope_CV @ weight_VD)
+                x_grads.append(scores_CV @ weight_VD)
                 if weight_grad_VD is not None:
-                    weight_grad_VD += slope_CV.T @ x_CD
+                    weight_grad_VD += scores_CV.T @ x_CD
         if differentiable:
             x_grad_LD = torch.cat(x_grads) if x_grads else torch.zeros_like(x_LD)
             weight_grad = None if weight_grad_VD is None else weight_grad_VD.to(weight_VD.dtype)
@@ -364,6 +370,13 @@ class _SoftCrossEntropy(torch.autograd.Function):
             None if saved is None else grad.to(saved.dtype) * saved for saved in ctx.saved_tensors
         )
         return x_grad_LD, weight_grad_VD, *[None] * 4
+
+
+def _rows_at_once(scores_CV: Tensor) -> int:
+    """Rows that a CPU's cache holds in float32, so that each pass over them is short."""
+    if scores_CV.device.type != "cpu":
+        return max(1, len(scores_CV))
+    return max(1, _CACHED_SCORES // scores_CV.shape[1])
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -6,7 +6,6 @@ seed of its own. Then they are learnt from, in one step or a few.
 Shapes: P questions, G answers to each.
 """
 
-import copy
 import json
 import random
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from osler.inference.torch_runner import TorchRunner
 from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
-from osler.training.distributed import Ranks, current_ranks
+from osler.training.distributed import Ranks, current_ranks, gathered, is_sharded
 from osler.training.grpo import group_advantages
 from osler.training.loop import to_device
 from osler.training.optim import precision
@@ -77,13 +76,27 @@ class RolloutConfig:
             raise InputError("questions must be a multiple of parts")
 
 
+def drawing(model: MedGemma, bf16: bool) -> MedGemma:
+    """What answers for a model in training; all ranks must call this.
+
+    Args:
+        model: perhaps sharded.
+        bf16: a copy in bfloat16, as the loop's products are then. Autocast would convert every
+            weight again for each token.
+    """
+    if bf16 or is_sharded(model):
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        return gathered(model, dtype, current_ranks().device)
+    return model
+
+
 def draw_answers(
     model: MedGemma, tokenizer: Tokenizer, jobs: Sequence[tuple[Prompt, SamplingParams]]
 ) -> list[Generation]:
     """Answer prompts by an engine that is new: what an older one knows, other weights computed.
 
     Args:
-        model: as it is now.
+        model: as it is now; left in evaluation mode.
         tokenizer: the model's.
         jobs: prompts, and how to answer each.
     """
@@ -91,10 +104,12 @@ def draw_answers(
     engine = Engine(TorchRunner(model), tokenizer, limits=limits)
     requests = [engine.submit(prompt, params) for prompt, params in jobs]
     generations = []
-    for request in requests:
-        *_, last = request
-        assert isinstance(last, Generation)
-        generations.append(last)
+    model.eval()
+    with torch.autocast(current_ranks().device.type, enabled=False):
+        for request in requests:
+            *_, last = request
+            assert isinstance(last, Generation)
+            generations.append(last)
     return generations
 
 
@@ -108,8 +123,7 @@ class Rollouts:
         exercises: questions, in a new order each epoch.
         config: how many.
         out: the run's folder, for samples.jsonl.
-        bf16: draw with a copy of the weights in bfloat16, as the loop's products are then; what
-            drew is what the ratio compares with.
+        bf16: as `drawing` takes it; what drew is what the ratio compares with.
 
     Raises:
         InputError: no exercises.
@@ -131,7 +145,6 @@ class Rollouts:
         self._model, self._start, self._tokenizer = model, start, tokenizer
         self._exercises, self._config, self._out = exercises, config, out
         self._bf16 = bf16
-        self._drawing = copy.deepcopy(model).bfloat16() if bf16 else model
         self._generation = 0
         self._waiting: list[list[Rollout]] = []
 
@@ -170,11 +183,7 @@ class Rollouts:
             for place, index in enumerate(asked, start=own.start)
             for sample in range(config.samples)
         ]
-        if self._bf16:
-            self._drawing.load_state_dict(self._model.state_dict())
-        self._drawing.eval()
-        answers = draw_answers(self._drawing, self._tokenizer, jobs)
-        self._model.train()
+        answers = draw_answers(drawing(self._model, self._bf16), self._tokenizer, jobs)
         numbers = [index for index in asked for _ in range(config.samples)]
         rewards = [self._reward(*pair) for pair in zip(numbers, answers, strict=True)]
         rewards_PG = torch.tensor(rewards).view(-1, config.samples)

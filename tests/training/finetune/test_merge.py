@@ -9,12 +9,12 @@ import torch
 import osler
 from osler.errors import CheckpointError, ModelNotFoundError
 from osler.models.checkpoint import load_medgemma, save_medgemma
+from osler.models.lora import LoraConfig, add_lora, lora_layers, target_names
+from osler.models.nf4 import hold_in_4_bits
+from osler.tasks.adapter import load_adapter, save_adapter
 from osler.tasks.checkpoint_extras import carry_over
-from osler.training.finetune.lora import LoraConfig, add_lora, lora_layers, target_names
 from osler.training.finetune.merge import LIMITS, merge
-from osler.training.finetune.nf4 import hold_in_4_bits
 from osler.training.finetune.output import RECORD
-from osler.training.finetune.peft_format import load_adapter, save_adapter
 from tests.conftest import NOTICE
 
 CONFIG = LoraConfig(rank=3, alpha=6.0)
@@ -118,3 +118,32 @@ def test_what_cannot_be_merged(medgemma_folder: Path, tmp_path: Path) -> None:
     # An adapter of another model: the nano has other sizes.
     with pytest.raises(CheckpointError, match=r"adapter_model.safetensors: .* is \[3, "):
         merge(adapter, tmp_path / "out", base="nano")
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_an_adapter_answers_without_being_merged(
+    medgemma_folder: Path, tmp_path: Path, method: str
+) -> None:
+    adapter = adapter_of(medgemma_folder, tmp_path / "adapter")
+    (adapter / RECORD).write_text(json.dumps({"method": method}))
+    model = osler.load(adapter)
+    wanted = logits_of(medgemma_folder, adapter, four_bits=method == "qlora")
+    torch.testing.assert_close(model.logits(IDS), wanted, atol=1e-5, rtol=0)
+    answer = model.ask("What?", max_new_tokens=3)
+    assert answer.notice.startswith(NOTICE)
+    merge(adapter, tmp_path / "out")
+    assert osler.load(tmp_path / "out").ask("What?", max_new_tokens=3).text == answer.text
+    with pytest.raises(CheckpointError, match="osler merge"):
+        model.save(tmp_path / "saved")
+
+
+def test_an_adapter_whose_base_is_not_there(medgemma_folder: Path, tmp_path: Path) -> None:
+    adapter = adapter_of(medgemma_folder, tmp_path / "adapter")
+    config = adapter / "adapter_config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(ModelNotFoundError, match="gone"):
+        osler.load(adapter)
+    config.write_text(json.dumps({**values, "base_model_name_or_path": ""}))
+    with pytest.raises(CheckpointError, match="names no base model"):
+        osler.load(adapter)

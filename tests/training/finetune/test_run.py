@@ -11,13 +11,13 @@ import transformers
 import osler
 from osler.errors import CheckpointError, InputError, PromptError, UnreadableFileError
 from osler.models.checkpoint import load_medgemma, save_medgemma
+from osler.models.lora import LoraConfig
 from osler.models.medgemma import MedGemma
+from osler.tasks.adapter import load_adapter
 from osler.testing.models import randomise
 from osler.testing.tokenizers import tiny_medgemma_folder
-from osler.training.finetune.lora import LoraConfig
 from osler.training.finetune.merge import merge
 from osler.training.finetune.output import RECORD, RUN
-from osler.training.finetune.peft_format import load_adapter
 from osler.training.finetune.run import finetune
 from osler.training.finetune.settings import FinetuneConfig, Method
 from osler.training.loop import train
@@ -193,6 +193,7 @@ def test_a_disk_that_fills_is_said_in_one_line(
         ({"method": "magic"}, "must be one of lora, qlora, full"),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": -1}, "batch_size is -1"),
+        ({"parallel": "fsdp2"}, "fsdp2 goes with the method full"),
     ],
 )
 def test_settings_that_make_no_sense(changes: dict[str, object], reason: str) -> None:

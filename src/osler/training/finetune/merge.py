@@ -12,18 +12,16 @@ import torch
 from torch import Tensor
 
 from osler.errors import CheckpointError
-from osler.models.checkpoint import load_medgemma, open_medgemma, save_medgemma
+from osler.models.checkpoint import open_medgemma, save_medgemma
+from osler.models.lora import merge_lora
 from osler.models.medgemma import MedGemma
-from osler.preprocess.json_file import read_json_object_if_there
 from osler.preprocess.processor import Processor, Prompt
+from osler.tasks.adapter import base_model, load_adapted
 from osler.tasks.checkpoint_extras import carry_over, notice
 from osler.tasks.locate import locate
 from osler.tasks.packed_folder import check_disk
 from osler.tasks.placement import torch_dtype
-from osler.training.finetune.lora import merge_lora
-from osler.training.finetune.nf4 import hold_in_4_bits
-from osler.training.finetune.output import RECORD, base_name, check_out, refuse_packed
-from osler.training.finetune.peft_format import base_model, load_adapter
+from osler.training.finetune.output import base_name, check_out, refuse_packed
 
 # The most that a logit may move, where nobody says how much. A matrix and its adapter computed as
 # one differ by the rounding of that one to its dtype: 24 bits, or 8.
@@ -90,10 +88,7 @@ def merge(
     folder = locate(name, "medgemma")
     refuse_packed(folder)
     chosen = _dtype(folder, dtype)
-    model = load_medgemma(folder, dtype=chosen)
-    if read_json_object_if_there(source / RECORD).get("method") == "qlora":
-        hold_in_4_bits(model)
-    load_adapter(model, source)
+    model = load_adapted(source, folder, dtype=chosen)
     check_disk(target, sum(p.numel() for p in model.parameters()) * chosen.itemsize)
     prompts = _prompts(Processor.from_folder(folder))
     apart = [_logits(model, prompt) for prompt in prompts]

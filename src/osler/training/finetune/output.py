@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from osler.errors import CheckpointError
+from osler.tasks.adapter import RECORD
 from osler.tasks.packed_folder import is_packed
 from osler.training.run_log import write_whole
 
-RECORD = "finetune.json"
 RUN = "run"
 
 # Told the stage, how much of it is done, and how much it is.

@@ -1,4 +1,4 @@
-"""Fine-tunes a MedGemma on a user's data: what `osler finetune` does."""
+"""Fine-tunes a MedGemma on a user's data: what `osler finetune` does, on one rank or several."""
 
 import math
 import os
@@ -10,17 +10,17 @@ import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
 from osler.errors import CheckpointError, PromptError
-from osler.models.checkpoint import load_medgemma, open_medgemma, save_medgemma
+from osler.models.checkpoint import load_medgemma, open_medgemma
+from osler.models.lora import add_lora, target_names
 from osler.models.medgemma import MedGemma
+from osler.models.nf4 import hold_in_4_bits
 from osler.preprocess.processor import Processor
-from osler.tasks.checkpoint_extras import carry_over, notice
+from osler.tasks.adapter import save_adapter
 from osler.tasks.locate import locate
 from osler.tasks.packed_folder import check_disk
 from osler.training.distributed import current_ranks
 from osler.training.finetune.data import read_examples
 from osler.training.finetune.lessons import Lessons
-from osler.training.finetune.lora import add_lora, target_names
-from osler.training.finetune.nf4 import hold_in_4_bits
 from osler.training.finetune.output import (
     RUN,
     Progress,
@@ -30,11 +30,11 @@ from osler.training.finetune.output import (
     silent,
     write_record,
 )
-from osler.training.finetune.peft_format import save_adapter
 from osler.training.finetune.settings import FinetuneConfig, Finetuned
 from osler.training.finetune.task import FinetuneTask, LessonBatches
 from osler.training.loop import LoopConfig, train
 from osler.training.optim import precision, seed_everything
+from osler.training.recipes.job import save_result
 
 
 def finetune(
@@ -67,15 +67,16 @@ def finetune(
         NonFiniteError: the loss is not a number any more.
     """
     folder, target = locate(name, "medgemma"), Path(out)
+    ranks = current_ranks()
     refuse_packed(folder)
     check_out(target, resume=resume)
+    ranks.wait()  # or a slow rank would find what a quick one has begun
     lessons, held_out = _read(folder, data, validation, config, progress)
     seed_everything(config.seed)
     model, dtype = _prepared(folder, config, have_images=lessons.have_images)
     learns = [p for p in model.parameters() if p.requires_grad]
     # Two states at a time, each of weights and two moments, and the result.
     check_disk(target, 7 * sum(p.nbytes for p in learns))
-    ranks = current_ranks()
     pad = model.config.pad_token_id
     batches = LessonBatches(lessons, config.batch_size, pad=pad, seed=config.seed, ranks=ranks)
     task = FinetuneTask(model.to(ranks.device), batches, held_out, config.batch_size)
@@ -93,9 +94,10 @@ def finetune(
         raise CheckpointError(
             f"{target / RUN}: the training's state cannot be written or read; is the disk full?"
         ) from error
-    # A run that was complete when it was interrupted evaluates nothing more.
-    after = run.evaluation or _evaluated(task, ranks.device, loop.bf16)
-    _write_result(model, dtype, config, folder, target, base=base_name(name))
+    if config.method == "full":
+        save_result(model, target, like=folder, dtype=dtype)
+    elif ranks.rank == 0:
+        save_adapter(model, config.lora, target, base=base_name(name))
     done = Finetuned(
         folder=str(target),
         method=config.method,
@@ -107,12 +109,14 @@ def finetune(
         steps=run.steps,
         learning_rate=loop.learning_rate,
         before=before,
-        after=after,
+        after=run.evaluation,
         validation_examples=len(held_out) if held_out else 0,
     )
-    write_record(done, target)
-    # What an interrupted run would have needed.
-    shutil.rmtree(target / RUN / "checkpoints")
+    if ranks.rank == 0:
+        write_record(done, target)
+        # What an interrupted run would have needed.
+        shutil.rmtree(target / RUN / "checkpoints")
+    ranks.wait()
     return done
 
 
@@ -181,6 +185,7 @@ def _loop_config(
         activation_checkpointing=config.recompute,
         checkpoint_every=config.checkpoint_every,
         keep_last=1,
+        parallel=config.parallel if current_ranks().world > 1 else "none",
         seed=config.seed,
     )
 
@@ -189,19 +194,3 @@ def _evaluated(task: FinetuneTask, device: torch.device, bf16: bool) -> dict[str
     task.model.eval()
     with torch.no_grad(), precision(device, bf16):
         return task.evaluate()
-
-
-def _write_result(
-    model: MedGemma,
-    dtype: torch.dtype,
-    config: FinetuneConfig,
-    folder: Path,
-    target: Path,
-    *,
-    base: str,
-) -> None:
-    if config.method == "full":
-        save_medgemma(model.to(dtype), target)
-        carry_over(folder, target, notice(folder))
-    else:
-        save_adapter(model, config.lora, target, base=base)

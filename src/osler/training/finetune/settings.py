@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from osler.errors import PromptError
-from osler.training.finetune.lora import ALL_LINEAR, LoraConfig
+from osler.models.lora import ALL_LINEAR, LoraConfig
+from osler.training.distributed import Parallel
 
 Method = Literal["lora", "qlora", "full"]
 METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
@@ -33,6 +34,8 @@ class FinetuneConfig:
         recompute: compute activations twice rather than keep them: half as fast again, far less
             memory.
         checkpoint_every: steps between two states that an interrupted run can go on from.
+        parallel: layout over several ranks: "ddp"; or, for the method "full", "fsdp2", where no
+            rank holds all of the model.
         seed: of first weights, orders and dropout.
 
     Raises:
@@ -50,6 +53,7 @@ class FinetuneConfig:
     most_tokens: int = 2048
     recompute: bool = False
     checkpoint_every: int = 500
+    parallel: Parallel = "ddp"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class FinetuneConfig:
         for name in ("epochs", "batch_size", "accumulate", "most_tokens", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise PromptError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.parallel == "fsdp2" and self.method != "full":
+            raise PromptError("adapters are small: fsdp2 goes with the method full")
 
     def rate(self, hidden_size: int) -> float:
         """The peak learning rate for a decoder of some width.

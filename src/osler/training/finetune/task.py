@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from osler.models.medgemma import MedGemma
+from osler.training.decoder import unused_images
 from osler.training.distributed import Ranks
 from osler.training.finetune.lessons import Lesson, LessonBatch, Lessons, collate
 from osler.training.loop import Size, to_device
@@ -87,7 +88,8 @@ class FinetuneTask:
 
     def loss(self, batch: LessonBatch) -> tuple[Tensor, dict[str, float]]:
         """Mean cross-entropy of the answers' tokens."""
-        return self._summed(batch) / batch.learn_BL.sum(), {}
+        zero = unused_images(self.model) if batch.pixels_NCSS is None else 0.0
+        return self._summed(batch) / batch.learn_BL.sum() + zero, {}
 
     def evaluate(self) -> dict[str, float]:
         """Loss on the validation data, and the share of labels that are told right.

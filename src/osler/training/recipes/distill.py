@@ -26,7 +26,7 @@ from osler.preprocess.processor import Processor
 from osler.preprocess.tokenizer import Tokenizer
 from osler.tasks.locate import locate
 from osler.tasks.remote import connect
-from osler.training.decoder import initialise
+from osler.training.decoder import initialise, unused_images
 from osler.training.distributed import current_ranks
 from osler.training.loop import LoopConfig, Size, to_device, train
 from osler.training.losses import distillation_loss, token_cross_entropy
@@ -113,10 +113,11 @@ class DistillTask:
 
     def loss(self, batch: TaughtBatch) -> tuple[Tensor, dict[str, float]]:
         """The divergence from the teacher, with the plain loss as far as that is asked for."""
+        zero = unused_images(self.model) if batch.reading.pixels_NCSS is None else 0.0
         x_TD = batch.reading.hidden(self.model)
         head_VD = self.model.language_model.embed_tokens.weight
         count = max(1, len(x_TD))
-        total = torch.zeros((), device=x_TD.device)
+        total = torch.zeros((), device=x_TD.device) + zero
         figures: dict[str, float] = {}
         if self._taught_share > 0:
             away = distillation_loss(x_TD, head_VD, batch.top_ids_TK, batch.top_logits_TK) / count
@@ -126,10 +127,6 @@ class DistillTask:
             plain = token_cross_entropy(x_TD, head_VD, batch.reading.learnt_T) / count
             total = total + (1 - self._taught_share) * plain
             figures["plain_loss"] = plain.item()
-        if batch.reading.pixels_NCSS is None and self.model.config.vision_config is not None:
-            # Ranks wait for one another's gradients, also of what text does not use.
-            unused = self.model.multi_modal_projector.parameters()
-            total = total + 0.0 * torch.stack([one.sum() for one in unused]).sum()
         return total, figures
 
     def evaluate(self) -> dict[str, float]:

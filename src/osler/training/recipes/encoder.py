@@ -8,6 +8,7 @@ With another size of image the position embeddings are resampled, so that one se
 two resolutions (896 and 448 in the paper).
 """
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,22 +19,14 @@ from osler.preprocess.siglip_tokenizer import SiglipTokenizer
 from osler.tasks.locate import locate
 from osler.training.contrastive import Pair, PairBatch, PairTask, Tokenize, pair_batch
 from osler.training.image_rows import caption, image_square, pixels
-from osler.training.loop import LoopConfig, train
-from osler.training.recipes.job import Job, in_own_memory, part, save_result
+from osler.training.loop import train
+from osler.training.recipes.job import COMMON, Job, in_own_memory, part, save_result
 from osler.training.resolution import at_resolution
 from osler.training.streams.batches import Ahead, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture, row_counts
 from osler.training.streams.shards import find_shards
 
-LOOP = LoopConfig(
-    steps=1000,
-    learning_rate=1e-4,
-    warmup_steps=100,
-    weight_decay=0.02,
-    bf16=True,
-    compile=True,
-    evaluate_every=250,
-)
+LOOP = replace(COMMON, learning_rate=1e-4, weight_decay=0.02, evaluate_every=250)
 BATCH_SIZE = 64
 _VALIDATION_ROWS = 512
 

@@ -20,6 +20,9 @@ from osler.training.streams.shards import ShardFile, fingerprint
 
 Model = TypeVar("Model", bound=nn.Module)
 
+# What recipes that go on from a trained model have in common.
+COMMON = LoopConfig(steps=1000, warmup_steps=100, bf16=True, compile=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:

@@ -25,12 +25,13 @@ from osler.models.medgemma import MedGemma
 from osler.preprocess.processor import Processor
 from osler.preprocess.tokenizer import Tokenizer
 from osler.tasks.locate import locate
+from osler.training.decoder import unused_images
 from osler.training.exercises import Exercises, Lesson, pack_questions, read_questions
 from osler.training.grpo import policy_loss
 from osler.training.loop import LoopConfig, Size, train
 from osler.training.policy_batch import Exercise, PolicyBatch, answer_logprobs
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
-from osler.training.rollouts import RolloutConfig, Rollouts, draw_answers
+from osler.training.rollouts import RolloutConfig, Rollouts, draw_answers, drawing
 from osler.training.streams.shards import find_shards
 
 _AT_ONCE = 64
@@ -98,6 +99,7 @@ class ReinforceTask:
         start = copy.deepcopy(model).requires_grad_(False).eval()
         self.batches = Rollouts(model, start, tokenizer, exercises, config.rollouts, out, bf16=bf16)
         self._tokenizer, self._held_back, self._config = tokenizer, held_back, config
+        self._bf16 = bf16
 
     def size(self, batch: PolicyBatch) -> Size:
         """Every answer counts the same."""
@@ -105,6 +107,7 @@ class ReinforceTask:
 
     def loss(self, batch: PolicyBatch) -> tuple[Tensor, dict[str, float]]:
         """The clipped objective, with the mean reward of the answers."""
+        zero = unused_images(self.model) if batch.pixels_NCSS is None else 0.0
         answer_BL = batch.answer_BL[:, 1:]
         tokens_B = answer_BL.sum(dim=1)
         spread = [
@@ -119,7 +122,7 @@ class ReinforceTask:
             clip=self._config.clip,
             divergence_weight=self._config.divergence_weight,
         )
-        return found.loss, {
+        return found.loss + zero, {
             "reward": float(batch.reward_B.mean()),
             "divergence": float(found.divergence),
             "clipped": float(found.clipped),
@@ -131,7 +134,7 @@ class ReinforceTask:
         if not self._held_back:
             return {}
         rewards = greedy_rewards(
-            self.model,
+            drawing(self.model, self._bf16),
             self._tokenizer,
             self._held_back,
             self._config.rollouts.max_new_tokens,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from osler.errors import PromptError
-from osler.training.finetune.nf4 import Linear4bit, replace_module
+from osler.models.nf4 import Linear4bit, replace_module
 
 ALL_LINEAR = "all-linear"
 

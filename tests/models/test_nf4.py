@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from osler.models.lora import LoraConfig, add_lora, lora_layers, target_names
 from osler.models.medgemma import MedGemma
+from osler.models.nf4 import BLOCK, Linear4bit, hold_in_4_bits, levels
 from osler.testing.models import randomise, tiny_medgemma
-from osler.training.finetune.lora import LoraConfig, add_lora, lora_layers, target_names
-from osler.training.finetune.nf4 import BLOCK, Linear4bit, hold_in_4_bits, levels
 
 
 def test_the_levels_are_quantiles_of_the_normal_distribution() -> None:
@@ -37,6 +37,7 @@ def test_a_matrix_of_zeros_stays_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.enable_grad()
 def test_it_multiplies_and_passes_gradients_as_its_matrix_does(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     held = Linear4bit(nn.Linear(64, 48).to(dtype))
@@ -77,6 +78,7 @@ def test_a_model_lets_go_of_its_matrices() -> None:
     assert bytes_held(model) == before - freed + taken
 
 
+@torch.enable_grad()
 def test_training_keeps_no_float_matrix_between_forward_and_backward() -> None:
     held = Linear4bit(nn.Linear(256, 256, bias=False))
     x = torch.ones(1, 256, requires_grad=True)
@@ -91,6 +93,7 @@ def test_training_keeps_no_float_matrix_between_forward_and_backward() -> None:
     assert sum(tensor.numel() for tensor in kept) < 256 * 256
 
 
+@torch.enable_grad()
 def test_adapters_learn_over_a_model_in_4_bits() -> None:
     torch.manual_seed(0)
     model = MedGemma(tiny_medgemma())

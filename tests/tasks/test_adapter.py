@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from osler.errors import CheckpointError, UnsupportedError
 from osler.models.checkpoint import load_medgemma, save_medgemma
 from osler.models.config import MedGemmaConfig
-from osler.models.medgemma import MedGemma
-from osler.testing.models import randomise, tiny_medgemma, tiny_medgemma_text
-from osler.training.finetune.lora import (
+from osler.models.lora import (
     ALL_LINEAR,
     LoraConfig,
     add_lora,
@@ -24,13 +22,15 @@ from osler.training.finetune.lora import (
     merge_lora,
     target_names,
 )
-from osler.training.finetune.peft_format import (
+from osler.models.medgemma import MedGemma
+from osler.tasks.adapter import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     base_model,
     load_adapter,
     save_adapter,
 )
+from osler.testing.models import randomise, tiny_medgemma, tiny_medgemma_text
 
 CONFIG = LoraConfig(rank=3, alpha=7.0, dropout=0.1)
 IDS = torch.tensor([[2, 10, 121, 120, 120, 120, 120, 122, 11, 12, 13, 14, 15, 16, 17, 18]])

@@ -26,13 +26,18 @@ from osler.errors import (
     UnsupportedError,
     UnusedKeyError,
 )
+from osler.models.checkpoint import load_medgemma
 from osler.models.key_layouts import MEDGEMMA_LAYOUTS, MEDGEMMA_MODULES, MEDGEMMA_TEXT, closest
+from osler.models.lora import LoraConfig, Matrix, add_lora, lora_layers, matrices
 from osler.models.medgemma import MedGemma
+from osler.models.nf4 import hold_in_4_bits
 from osler.models.safetensors_file import StoredTensor, open_file
-from osler.preprocess.json_file import read_json_object
-from osler.training.finetune.lora import LoraConfig, Matrix, add_lora, lora_layers, matrices
+from osler.preprocess.json_file import read_json_object, read_json_object_if_there
+from osler.tasks.locate import locate
+from osler.tasks.packed_folder import is_packed
 
 CONFIG_FILE = "adapter_config.json"
+RECORD = "finetune.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
@@ -72,6 +77,50 @@ def base_model(folder: Path) -> str:
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{path}: names no base model; say which with --model")
     return name
+
+
+def base_folder(folder: Path) -> Path:
+    """Where the model is that an adapter names.
+
+    Raises:
+        ModelNotFoundError: it is not there.
+        CheckpointError: none is named, or its weights are packed.
+    """
+    base = locate(base_model(folder), "medgemma")
+    if is_packed(base):
+        raise CheckpointError(
+            f"{base}: packed weights take no adapter; give the checkpoint they were packed from"
+        )
+    return base
+
+
+def load_adapted(
+    folder: Path,
+    base: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> MedGemma:
+    """Load a model with an adapter beside its matrices.
+
+    Args:
+        folder: of the adapter. One that was trained over a base in 4 bits ("qlora") gets it so.
+        base: folder of its model.
+        dtype: of the base's weights; None for the file's own.
+        device: where to put all.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        CheckpointError: as `load_medgemma` and `load_adapter`.
+        UnsupportedError: as `load_adapter`.
+    """
+    model = load_medgemma(base, dtype=dtype, device=device)
+    if read_json_object_if_there(folder / RECORD).get("method") == "qlora":
+        hold_in_4_bits(model)
+    load_adapter(model, folder)
+    return model.eval()
 
 
 def save_adapter(model: MedGemma, config: LoraConfig, folder: Path, *, base: str) -> None:
