@@ -191,6 +191,8 @@ def test_comments_of_compressed_frames_go() -> None:
     [
         ({"EncapsulatedDocument": b"%PDF-1.4"}, UnsupportedError, "document inside"),
         ({"DirectoryRecordSequence": []}, DicomError, "DICOMDIR"),
+        ({"SpecimenLabelInImage": "YES"}, UnsupportedError, "label"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]}, UnsupportedError, "label"),
     ],
 )
 def test_what_cannot_be_cleaned_is_refused(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset, dcmread, uid
 
+from osler.errors import UnsupportedError
 from osler.privacy.actions import Actions
 from osler.privacy.codestream_comments import without_comments
 from osler.privacy.dicom_file import clean_dicom
@@ -90,6 +91,12 @@ def test_small_letters_in_pictures_of_odd_sizes(shape: tuple[int, int]) -> None:
     ImageDraw.Draw(large).text(place, "QUILLFEATHER Z", fill=255, font=font)
     boxes = find_text(np.asarray(large))
     assert any(box.top < shape[0] - 30 < box.bottom for box in boxes)
+
+
+def test_without_the_reader_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osler.privacy.text_in_pixels.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedError, match=r"osler\[ocr\].*--keep-pixels"):
+        clean(make_dicom(picture(), **HEADER))
 
 
 def test_comments_are_cut_out_of_codestreams() -> None:

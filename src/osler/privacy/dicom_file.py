@@ -88,6 +88,8 @@ def _read(data: bytes) -> tuple[Dataset, uid.UID]:
             raise DicomError("a DICOMDIR: it lists files by their old names; make a new one")
         if "EncapsulatedDocument" in ds:
             raise UnsupportedError("a document inside a DICOM object, which cannot be cleaned")
+        if "LABEL" in _image_type(ds) or value_of(ds, "SpecimenLabelInImage") == "YES":
+            raise UnsupportedError("a picture of a slide's label, which may name the patient")
         if not value_of(ds, "SOPClassUID") or not value_of(ds, "SOPInstanceUID"):
             raise DicomError("SOPClassUID or SOPInstanceUID is missing")
         is_lost = not has_pixels and any(tag in data for tag in _PIXEL_TAGS)
@@ -102,6 +104,11 @@ def _read(data: bytes) -> tuple[Dataset, uid.UID]:
         raise DicomError("no transfer syntax says how the pixel data is compressed")
     implicit, little = encoding
     return ds, uid.UID(_NATIVE[0] if implicit else _NATIVE[1] if little else _NATIVE[2])
+
+
+def _image_type(ds: Dataset) -> list[str]:
+    value = value_of(ds, "ImageType")
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _check_whole(ds: Dataset, syntax: uid.UID) -> None:

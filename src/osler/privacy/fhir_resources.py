@@ -158,6 +158,8 @@ class ResourceCleaner:
         return self._object(value, kind, f"{path}.{key}", depth + 1)
 
     def _may_stay(self, extension: Json, kind: str) -> bool:
+        if "geolocation" in str(extension.get("url")).lower():
+            return False
         if kind not in _PEOPLE:
             return True
         name = str(extension.get("url") or "").rpartition("/")[2].lower()
