@@ -64,6 +64,33 @@ def test_the_table(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Doe" not in text
 
 
+def test_images_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, sheet = tmp_path / "study", tmp_path / "sheet.png"
+    folder.mkdir()
+    for number, side in enumerate((20, 40)):
+        mammogram = make_dicom(
+            np.eye(side, dtype=np.uint16),
+            Modality="MG",
+            ViewPosition=("CC", "MLO")[number],
+            ImageLaterality="RL"[number],
+            SOPInstanceUID=f"2.25.{number}",
+            StudyInstanceUID="2.25.100",
+            SeriesInstanceUID="2.25.101",
+        )
+        (folder / f"{number}.dcm").write_bytes(mammogram)
+    assert main(["look", str(folder), "--sheet", str(sheet)]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+    for expected in ("CC/MLO", "R/L", "up to 40 x 40"):
+        assert expected in row
+    with Picture.open(sheet) as picture:
+        with_sizes = picture.height
+    (folder / "1.dcm").unlink()
+    assert main(["look", str(folder), "--sheet", str(sheet)]) == 0
+    assert "up to" not in capsys.readouterr().out
+    with Picture.open(sheet) as picture:
+        assert picture.height < with_sizes  # no sizes under the pictures
+
+
 def test_the_record(study: Path, medgemma_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--json", "--model", str(medgemma_folder)]
     assert main(["look", str(study), *arguments]) == 0
@@ -100,6 +127,9 @@ def test_what_cannot_be_decoded_does_not_keep_the_rest_from_being_seen(
     sheet = tmp_path / "sheet.png"
     assert main(["look", str(study), "--sheet", str(sheet)]) == 0
     assert "! damaged, or of a coding that is not read" in capsys.readouterr().out
+    with Picture.open(sheet) as picture:
+        strip = np.asarray(picture)[-180:, :160]
+    assert strip.std() > 5  # the radiograph that can be read is there
     assert main(["ask", str(study), "?"]) == 1
     assert ".dcm: " in capsys.readouterr().err
 

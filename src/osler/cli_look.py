@@ -92,7 +92,9 @@ def _lines(found: "Look") -> Iterator[str]:
 
 
 def _cells(number: int, row: "SeriesLook") -> tuple[str, ...]:
-    view = " ".join(filter(None, [row.plane, "oblique" * row.is_oblique]))
+    from osler.tasks.look import size_of
+
+    view = " ".join(filter(None, [row.plane, "oblique" * row.is_oblique, row.view_position]))
     if row.magnification is not None:
         view = f"{row.magnification:g}x of {row.scanned_at:.3g}x"
     millimetres = [f"{spacing:.3g}" for spacing in row.pixel_spacing_mm or ()]
@@ -109,7 +111,7 @@ def _cells(number: int, row: "SeriesLook") -> tuple[str, ...]:
         "yes" if row.has_contrast else "",
         row.laterality or "",
         f"{seen}{row.frames} {kind}".rstrip(),
-        f"{row.columns} x {row.rows}",
+        size_of(row),
         " x ".join(millimetres),
         f"{row.tokens:,}",
     )

@@ -161,12 +161,13 @@ def test_scouts_and_other_directions_stand_apart(tmp_path: Path) -> None:
     assert [(one.kind, one.plane, len(one.frames)) for one in found] == [
         ("volume", "axial", 8),
         ("volume", "coronal", 6),
-        ("images", None, 1),
+        ("images", "sagittal", 1),
         ("images", None, 1),
     ]
     assert [one.is_localizer for one in found] == [False, False, False, True]
     assert kinds(found[0]) == ["mixed_orientations"]
     assert kinds(found[1]) == ["mixed_orientations", "not_axial"]
+    assert kinds(found[2]) == ["mixed_orientations", "not_axial"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +175,7 @@ def test_scouts_and_other_directions_stand_apart(tmp_path: Path) -> None:
     [
         (4, 2.0, {}, ["few_slices"]),
         (6, 7.5, {}, ["thick_slices"]),
+        (1, 2.0, {"SliceThickness": 8}, ["thick_slices"]),
         (6, 2.0, {"SliceThickness": 8}, ["thick_slices"]),
         (6, 2.0, {"BurnedInAnnotation": "YES"}, ["burned_in_text"]),
         (6, 2.0, {"Modality": "PT"}, ["no_suv"]),
@@ -195,9 +197,18 @@ def test_what_is_odd(
 
 
 def test_without_places_slices_are_single_images_and_said_to_be(tmp_path: Path) -> None:
-    objects = make_series(slices(6), ImagePositionPatient=[])
+    objects = make_series(slices(12), ImagePositionPatient=[])
     series = only_series(write_all(tmp_path / "study", objects))
     assert (series.kind, kinds(series)) == ("images", ["no_positions"])
+    numbers = [frame.facts.order[-1] for frame in series.frames]
+    assert numbers == sorted(numbers)
+
+
+def test_what_a_pet_is_shown_in_where_it_has_no_uptake_values(tmp_path: Path) -> None:
+    for units, said in (("BQML", "shown in Bq/ml"), ("CNTS", "counts"), ("", "unknown units")):
+        objects = make_series(slices(6), Modality="PT", Units=units)
+        (finding,) = only_series(write_all(tmp_path / f"pet{units}", objects)).findings
+        assert finding.text.endswith(said)
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS_SYNTAXES)

@@ -73,12 +73,14 @@ class FileFacts:
         series_number: for the order in which series are listed.
         body_part: Body Part Examined.
         laterality: "R", "L" or "B".
+        view_position: of a radiograph: AP, PA, LL, CC, MLO.
         has_contrast: whether a contrast agent is named.
         pixel_spacing_mm: between rows and between columns.
         slice_thickness_mm: as the scanner gives it.
         is_localizer: a scout, by its image type.
         burned_in_text: what the object itself says; None where it says nothing.
         is_capture: a secondary capture: a screen, a scanned film, a photograph.
+        units: of a PET's values, as DICOM codes them.
         suv_per_unit: body-weight SUV of one unit of a PET's values, where it can be known.
         volumes: how many volumes a NIfTI file holds; the frames are the first one's.
         members: of a DICOMDIR: the files it lists, as paths from its folder.
@@ -99,12 +101,14 @@ class FileFacts:
     series_number: int = 0
     body_part: str | None = None
     laterality: Literal["R", "L", "B"] | None = None
+    view_position: str | None = None
     has_contrast: bool = False
     pixel_spacing_mm: tuple[float, float] | None = None
     slice_thickness_mm: float | None = None
     is_localizer: bool = False
     burned_in_text: bool | None = None
     is_capture: bool = False
+    units: str | None = None
     suv_per_unit: float | None = None
     volumes: int = 1
     members: tuple[str, ...] = ()

@@ -37,7 +37,7 @@ class Image:
         voi: the object's own window or lookup table, where it has one.
         shown_range: the modality values to be shown from black to white, where more than this image
             decides it, as for the slice of a volume; (low, high).
-        source: the file's name without its folder, for messages and drafts.
+        source: what to call the file in messages: its path as it was given, or in its folder.
         sha256: hex digest of the file's bytes; of a slide's patch, of its pixels.
         decoder: which decoder made the pixels ("numpy", "gdcm", "pillow", ...).
     """

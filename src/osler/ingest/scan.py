@@ -56,9 +56,8 @@ def scan(path: str | os.PathLike[str], *, progress: Progress | None = None) -> S
     if path.is_dir():
         found = scan_files(files_in(path), progress=progress)
         return require_images(found, f"{name}: no images in this folder")
-    part = FilePart(path, printable(path.name))
-    # Its name as it was given, until it has been read.
-    head = FilePart(path, name).read(HEAD_BYTES)
+    part = FilePart(path, name)
+    head = part.read(HEAD_BYTES)
     if is_zip(head):
         found = scan_files(_members(part), progress=progress)
         return require_images(found, f"{name}: no images in this zip file")

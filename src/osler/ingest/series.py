@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from osler.ingest.facts import FileFacts
 from osler.ingest.file_part import FilePart
 from osler.ingest.slide.pyramid import whole_slide
-from osler.ingest.stack import Finding, FrameRef, Plane, Stack, parallel_groups, stack
+from osler.ingest.stack import Finding, FrameRef, Plane, Stack, parallel_groups, plane_of, stack
 
 # Thicker than the usual axial series; small lesions vanish between such slices.
 _THICK_MM = 5.0
 # MedGemma 1.5 was given no CT of fewer slices.
 _LEAST_CT_SLICES = 5
+_UNITS = {"BQML": "Bq/ml", "CNTS": "counts"}
 _OFTEN_WRITTEN_ON = ("US", "ES", "XC", "SC", "OT")
 
 
@@ -46,8 +47,8 @@ class Series:
             single "images".
         frames: in order; of a volume one at each place.
         modality: DICOM Modality; None for pictures and for most NIfTI files.
-        plane: of a volume.
-        is_oblique: whether a volume is clearly turned out of its plane.
+        plane: of a volume, and of single slices that lie in one.
+        is_oblique: whether these are clearly turned out of it.
         spacing_mm: of a volume: between slices; 0 where there is one.
         findings: what is odd.
         map: of a slide whose patches are known.
@@ -156,8 +157,7 @@ def _series(files: Sequence[tuple[FilePart, FileFacts]]) -> Iterator[Series]:
         else:
             loose += one.frames
     if loose:
-        unplaced = [frame for frame in loose if frame.facts.pose is None]
-        yield _made("images", loose, mixed + _no_places(unplaced))
+        yield _single(sorted(loose, key=lambda frame: frame.facts.order), mixed)
     if scouts:
         yield _made("images", scouts, [Finding("localizer", "scouts, not a scan")])
 
@@ -165,17 +165,28 @@ def _series(files: Sequence[tuple[FilePart, FileFacts]]) -> Iterator[Series]:
 def _no_places(frames: Sequence[FrameRef]) -> list[Finding]:
     if len(frames) < 2 or frames[0].file.modality not in ("CT", "MR", "PT"):
         return []
-    return [Finding("no_positions", "no position in space; in the order of the files' names")]
+    return [Finding("no_positions", "no position in space; in the order of their numbers")]
+
+
+def _single(frames: Sequence[FrameRef], mixed: list[Finding]) -> Series:
+    unplaced = [frame for frame in frames if frame.facts.pose is None]
+    planes = set() if unplaced else {plane_of(frame) for frame in frames}
+    plane, is_oblique = planes.pop() if len(planes) == 1 else (None, False)
+    findings = [*mixed, *_no_places(unplaced), *_of_slices(frames[0].file, plane)]
+    return _made("images", frames, findings, plane, is_oblique)
+
+
+def _of_slices(file: FileFacts, plane: Plane | None, spacing_mm: float = 0.0) -> Iterator[Finding]:
+    thickness_mm = max(file.slice_thickness_mm or 0, spacing_mm)
+    if thickness_mm > _THICK_MM:
+        yield Finding("thick_slices", f"thick slices, of {thickness_mm:.1f} mm")
+    if file.modality == "CT" and plane not in ("axial", None):
+        yield Finding("not_axial", f"{plane}; MedGemma has learnt axial CT")
 
 
 def _volume(one: Stack, mixed: list[Finding]) -> Series:
-    findings = [*mixed, *one.findings]
     file = one.frames[0].file
-    thickness = max(file.slice_thickness_mm or 0, one.spacing_mm)
-    if thickness > _THICK_MM:
-        findings.append(Finding("thick_slices", f"thick slices, of {thickness:.1f} mm"))
-    if file.modality == "CT" and one.plane != "axial":
-        findings.append(Finding("not_axial", f"{one.plane}; MedGemma has learnt axial CT"))
+    findings = [*mixed, *one.findings, *_of_slices(file, one.plane, one.spacing_mm)]
     if file.modality == "CT" and len(one.frames) < _LEAST_CT_SLICES:
         findings.append(
             Finding("few_slices", f"fewer than the {_LEAST_CT_SLICES} slices of MedGemma's CTs")
@@ -188,23 +199,30 @@ def _volume(one: Stack, mixed: list[Finding]) -> Series:
         units = "taken for Hounsfield units" if file.modality == "CT" else "of unknown units"
         findings.append(Finding("modality_guessed", f"does not say what it is; values {units}"))
     if file.modality == "PT" and file.suv_per_unit is None:
-        findings.append(Finding("no_suv", "no uptake values; shown by the range of its units"))
-    return _made("volume", one.frames, findings, one)
+        units = _UNITS.get(file.units or "", file.units or "unknown units")
+        findings.append(
+            Finding("no_suv", f"no uptake values (SUV) can be calculated; shown in {units}")
+        )
+    return _made(
+        "volume", one.frames, findings, one.plane, one.is_oblique, spacing_mm=one.spacing_mm
+    )
 
 
 def _made(
     kind: Literal["volume", "clip", "slide", "images"],
     frames: Sequence[FrameRef],
     findings: list[Finding],
-    one: Stack | None = None,
+    plane: Plane | None = None,
+    is_oblique: bool = False,
+    spacing_mm: float = 0.0,
 ) -> Series:
     return Series(
         kind=kind,
         frames=tuple(frames),
         modality=frames[0].file.modality,
-        plane=None if one is None else one.plane,
-        is_oblique=one is not None and one.is_oblique,
-        spacing_mm=0.0 if one is None else one.spacing_mm,
+        plane=plane,
+        is_oblique=is_oblique,
+        spacing_mm=spacing_mm,
         findings=(*findings, *_writing(frames)),
     )
 

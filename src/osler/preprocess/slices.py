@@ -44,7 +44,7 @@ def evenly(count: int, most: int) -> list[int]:
     >>> evenly(100, 4)
     [25, 50, 74, 99]
 
-    Source: MedGemma 1.5's published way of taking 85 slices of a CT.
+    Source: google-health/medgemma, notebooks/high_dimensional_ct_hugging_face.ipynb.
     """
     if count <= most:
         return list(range(count))

@@ -11,6 +11,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from osler.errors import InputError
+from osler.ingest.image import Image
 from osler.preprocess.render import render
 from osler.preprocess.slices import Shown, read_shown
 from osler.tasks.content import Progress, stage
@@ -57,10 +58,8 @@ def _strip(
 ) -> NDArray[np.uint8]:
     findings = list(row.findings)
     chosen = _some(shown)
-    try:
-        images = read_shown(chosen, progress=stage(progress, "drawing"))
-    except InputError:
-        images, chosen = [], replace(shown, frames=())
+    readable, images = _read(chosen, progress)
+    if len(readable.frames) < len(chosen.frames):
         findings = list(dict.fromkeys([*findings, UNREADABLE]))
     lines = [finding.text for finding in findings]
     head = _GAP_PX + _LINE_PX * (1 + len(lines)) + _GAP_PX
@@ -70,7 +69,8 @@ def _strip(
         overview = PIL.ImageOps.contain(overview, (_MAP_WIDTH_PX, _MAP_HEIGHT_PX))
     top = head if overview is None else head + overview.height + _GAP_PX
     width = _GAP_PX + _COLUMNS * (_CELL_PX + _GAP_PX)
-    foot = _GAP_PX if row.kind == "images" else _LINE_PX + _GAP_PX
+    labels = _labels(shown, readable, row)
+    foot = _LINE_PX + _GAP_PX if any(labels) else _GAP_PX
     strip = PIL.Image.new("RGB", (width, top + _CELL_PX + foot), _BACKGROUND)
     draw = PIL.ImageDraw.Draw(strip)
     font = PIL.ImageFont.load_default(14)
@@ -79,7 +79,6 @@ def _strip(
         draw.text((_GAP_PX + 20, _GAP_PX + line * _LINE_PX), f"! {text}", _WARNING, font)
     if overview is not None:
         strip.paste(overview, (_GAP_PX, head))
-    labels = _labels(shown, chosen)
     for column, (image, label) in enumerate(zip(images, labels, strict=True)):
         picture = PIL.Image.fromarray(render(image, medgemma_version=version))
         picture = PIL.ImageOps.contain(picture, (_CELL_PX, _CELL_PX))
@@ -102,6 +101,22 @@ def _some(shown: Shown) -> Shown:
     return replace(shown, frames=tuple(shown.frames[place] for place in places))
 
 
-def _labels(shown: Shown, chosen: Shown) -> Sequence[str]:
+def _read(chosen: Shown, progress: Progress | None) -> tuple[Shown, list[Image]]:
+    """The frames that can be decoded; single images each for itself, where one cannot."""
+    try:
+        return chosen, read_shown(chosen, progress=stage(progress, "drawing"))
+    except InputError:
+        if chosen.series.kind != "images" or len(chosen.frames) < 2:
+            return replace(chosen, frames=()), []
+    each = [_read(replace(chosen, frames=(frame,)), progress) for frame in chosen.frames]
+    frames = tuple(frame for one, _ in each for frame in one.frames)
+    return replace(chosen, frames=frames), [image for _, images in each for image in images]
+
+
+def _labels(shown: Shown, drawn: Shown, row: SeriesLook) -> Sequence[str]:
+    """What stands under each picture: its place, or its size where single images differ in it."""
+    if row.kind == "images":
+        sizes = [f"{frame.file.columns} x {frame.file.rows}" for frame in drawn.frames]
+        return sizes if row.sizes_differ else [""] * len(sizes)
     places = {id(frame): place for place, frame in enumerate(shown.frames)}
-    return [shown.labels[places[id(frame)]].capitalize() for frame in chosen.frames]
+    return [shown.labels[places[id(frame)]].capitalize() for frame in drawn.frames]

@@ -1,7 +1,7 @@
 """What a path holds, what is odd about it, and what asking about it would cost."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,7 +32,9 @@ class SeriesLook:
         study_is: "Prior study", "Current study", or "" where that cannot be told.
         shown: the frames, evenly taken, that a question on this series alone shows the model.
         rows: height in pixels, of single images the largest.
-        columns: width in pixels.
+        columns: width in pixels, likewise.
+        sizes_differ: whether there are smaller images.
+        view_position: of radiographs, as "AP" or "MLO".
         spacing_mm: between slices, None where there are none.
         pixel_spacing_mm: between rows and between columns.
         magnification: of a slide's patches.
@@ -53,6 +55,8 @@ class SeriesLook:
     shown: int
     rows: int
     columns: int
+    sizes_differ: bool
+    view_position: str | None
     pixel_spacing_mm: tuple[float, float] | None
     spacing_mm: float | None
     slice_thickness_mm: float | None
@@ -168,11 +172,13 @@ def _row(series: Series, number: int, study_is: str, one: Shown, tokens: int) ->
         plane=series.plane,
         is_oblique=series.is_oblique,
         has_contrast=file.has_contrast,
-        laterality=file.laterality,
+        laterality=_common(frame.file.laterality for frame in series.frames),
         frames=len(series.frames),
         shown=len(one.frames),
         rows=max(frame.file.rows for frame in series.frames),
         columns=max(frame.file.columns for frame in series.frames),
+        sizes_differ=len({(frame.file.rows, frame.file.columns) for frame in series.frames}) > 1,
+        view_position=_common(frame.file.view_position for frame in series.frames),
         pixel_spacing_mm=file.pixel_spacing_mm,
         spacing_mm=series.spacing_mm or None,
         slice_thickness_mm=file.slice_thickness_mm,
@@ -181,6 +187,12 @@ def _row(series: Series, number: int, study_is: str, one: Shown, tokens: int) ->
         tokens=tokens,
         findings=(*series.findings, *_of_pixels(series)),
     )
+
+
+def _common(values: Iterable[str | None]) -> str | None:
+    """What all have, or several; None where none has any."""
+    found = dict.fromkeys(value for value in values if value)
+    return "/".join(found) or None
 
 
 def _of_pixels(series: Series) -> list[Finding]:
@@ -209,6 +221,11 @@ def _tokens(processor: Processor, chosen: Sequence[Exhibit]) -> int:
     return processor.length([{"role": "user", "content": content}])
 
 
+def size_of(row: SeriesLook) -> str:
+    """Width and height in pixels, of the largest image."""
+    return f"{'up to ' * row.sizes_differ}{row.columns} x {row.rows}"
+
+
 def headline(row: SeriesLook) -> str:
     """One line that says what a series is, in codes and figures."""
     words = [row.modality or "image", row.body_part or ""]
@@ -216,14 +233,14 @@ def headline(row: SeriesLook) -> str:
         words.append(f"{row.plane}{' oblique' * row.is_oblique}")
     if row.magnification is not None:
         words.append(f"at {row.magnification:g}x, scanned at {row.scanned_at:.3g}x")
-    words += ["contrast" * row.has_contrast, row.laterality or ""]
+    words += [row.view_position or "", "contrast" * row.has_contrast, row.laterality or ""]
     counted = {"volume": "slices", "clip": "frames", "slide": "patches", "images": "images"}[
         row.kind
     ]
     if row.frames == 1:
         counted = counted.removesuffix("es" if row.kind == "slide" else "s")
     joined = " on" if row.kind == "slide" else " of"
-    size = [f"{row.frames} {counted}{joined} {row.columns} x {row.rows}"]
+    size = [f"{row.frames} {counted}{joined} {size_of(row)}"]
     if row.pixel_spacing_mm is not None:
         size.append(f"{row.pixel_spacing_mm[0]:.3g} x {row.pixel_spacing_mm[1]:.3g} mm")
     if row.spacing_mm is not None:

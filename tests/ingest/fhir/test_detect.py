@@ -17,7 +17,8 @@ SIDECAR = b'{"EchoTime": 0.03, "Modality": "MR"}'  # of BIDS, beside a volume
     ("name", "data", "meant", "found"),
     [
         ("a.json", bundle(PATIENT), True, True),
-        ("a", b"\xef\xbb\xbf\n " + bundle(PATIENT), True, True),
+        ("a.json", b"\xef\xbb\xbf\n " + bundle(PATIENT), True, True),
+        ("a", bundle(PATIENT), True, False),
         ("a.ndjson", ndjson(PATIENT), True, True),
         ("a.xml", CCDA, True, True),
         ("a.json.gz", gzip.compress(bundle(PATIENT)), True, True),

@@ -6,7 +6,7 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -94,7 +94,8 @@ def read_header(data: bytes, keywords: Sequence[str | int]) -> tuple[Dataset, bo
     try:
         deflated = _deflated_part(data)
         plain = BytesIO(data if deflated is None else _inflate(deflated))
-        ds = dcmread(plain, force=True, specific_tags=list(keywords), stop_before_pixels=True)
+        wanted = [Tag(keyword) for keyword in keywords]
+        ds = dcmread(plain, force=True, specific_tags=wanted, stop_before_pixels=True)
         return ds, plain.read(4) in _PIXEL_TAGS
     except MALFORMED:
         raise DicomError("the DICOM structure is broken or truncated") from None

@@ -17,15 +17,15 @@ from osler.ingest.dicom.dataset import read_header
 from osler.ingest.dicom.glass import refuse_glass
 from osler.ingest.dicom.pixel_header import number_of_frames
 from osler.ingest.dicom.reader import modality_of
-from osler.ingest.dicom.suv import SUV_KEYWORDS, suv_per_unit
+from osler.ingest.dicom.suv import SUV_ATTRIBUTES, suv_per_unit
 from osler.ingest.facts import FileFacts, FrameFacts, Pose, Vector
 from osler.ingest.limits import MAX_FILES, check_size
 
-KEYWORDS = (
-    """
+KEYWORDS: tuple[str | int, ...] = (
+    *"""
     SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber
     StudyDate StudyTime PatientID IssuerOfPatientID
-    Modality ImageType BodyPartExamined Laterality ImageLaterality ContrastBolusAgent
+    Modality ImageType BodyPartExamined ViewPosition Laterality ImageLaterality ContrastBolusAgent
     ContrastBolusAgentSequence BurnedInAnnotation ConversionType
     Rows Columns NumberOfFrames SamplesPerPixel
     ImagePositionPatient ImageOrientationPatient PixelSpacing ImagerPixelSpacing
@@ -33,8 +33,8 @@ KEYWORDS = (
     AcquisitionNumber InstanceNumber TemporalPositionIdentifier
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
     DirectoryRecordSequence SpecimenLabelInImage
-""".split()
-    + list(SUV_KEYWORDS)
+""".split(),
+    *SUV_ATTRIBUTES,
 )
 
 # Objects with pixels, or none, that are not for the eye alone.
@@ -124,9 +124,11 @@ def object_facts(
         pixel_spacing_mm=_pair(measures, "PixelSpacing") or _pair(ds, "ImagerPixelSpacing"),
         slice_thickness_mm=_positive(measures, "SliceThickness"),
         is_localizer="LOCALIZER" in image_type,
+        view_position=_code(ds, "ViewPosition"),
         burned_in_text={"YES": True, "NO": False}.get(burned_in or ""),
         is_capture=_soft(ds, "SOPClassUID", str) == SecondaryCaptureImageStorage,
         suv_per_unit=suv_per_unit(ds) if modality == "PT" else None,
+        units=_code(ds, "Units") if modality == "PT" else None,
     )
 
 

@@ -23,13 +23,16 @@ def is_meant_as_record(path: str | os.PathLike[str]) -> bool:
 
 
 def is_record(path: str | os.PathLike[str]) -> bool:
-    """Whether a file that nobody named is FHIR or C-CDA, as far as its beginning says."""
+    """Whether a file that nobody named is FHIR or C-CDA, by its ending and its beginning."""
+    if not Path(path).name.removesuffix(".gz").endswith(ENDINGS):
+        return False
+    if _is_packed(path):
+        return True
     try:
-        head = b"" if _is_packed(path) else _head(path)
+        head = _head(path)
     except InputError:
         return False  # whoever reads the images says so
-    is_text = _text(head).startswith((b"{", b"<"))
-    return _is_packed(path) or (is_text and any(mark in head for mark in _MARKS))
+    return _text(head).startswith((b"{", b"<")) and any(mark in head for mark in _MARKS)
 
 
 def _is_packed(path: str | os.PathLike[str]) -> bool:
