@@ -13,8 +13,8 @@ from PIL import Image as Picture
 from safetensors.torch import load_file
 
 from osler.errors import InputError
+from osler.tasks.adapter import RECORD
 from osler.training.distributed import Layout, Ranks
-from osler.training.finetune.output import RECORD
 from osler.training.finetune.settings import Method
 from osler.training.loop import LoopConfig, train
 from osler.training.rollouts import SAMPLES

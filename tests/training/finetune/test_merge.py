@@ -11,10 +11,9 @@ from osler.errors import CheckpointError, ModelNotFoundError
 from osler.models.checkpoint import load_medgemma, save_medgemma
 from osler.models.lora import LoraConfig, add_lora, lora_layers, target_names
 from osler.models.nf4 import hold_in_4_bits
-from osler.tasks.adapter import load_adapter, save_adapter
+from osler.tasks.adapter import RECORD, load_adapter, save_adapter
 from osler.tasks.checkpoint_extras import carry_over
 from osler.training.finetune.merge import LIMITS, merge
-from osler.training.finetune.output import RECORD
 from tests.conftest import NOTICE
 
 CONFIG = LoraConfig(rank=3, alpha=6.0)

@@ -13,11 +13,11 @@ from osler.errors import CheckpointError, InputError, PromptError, UnreadableFil
 from osler.models.checkpoint import load_medgemma, save_medgemma
 from osler.models.lora import LoraConfig
 from osler.models.medgemma import MedGemma
-from osler.tasks.adapter import load_adapter
+from osler.tasks.adapter import RECORD, load_adapter
 from osler.testing.models import randomise
 from osler.testing.tokenizers import tiny_medgemma_folder
 from osler.training.finetune.merge import merge
-from osler.training.finetune.output import RECORD, RUN
+from osler.training.finetune.output import RUN
 from osler.training.finetune.run import finetune
 from osler.training.finetune.settings import FinetuneConfig, Method
 from osler.training.loop import train
