@@ -9,6 +9,7 @@ from PIL import Image as Picture
 
 import osler
 from osler.errors import CheckpointError, UnreadableFileError
+from osler.tasks.adapter import RECORD
 from osler.tasks.head import (
     HEAD_FILE,
     WEIGHTS_FILE,
@@ -18,7 +19,6 @@ from osler.tasks.head import (
     load_head,
     save_head,
 )
-from osler.training.finetune.output import RECORD
 from osler.training.finetune.probe import probe
 from tests.training.finetune.conftest import Table
 
