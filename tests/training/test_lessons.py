@@ -152,3 +152,20 @@ def test_training_learns(tmp_path: Path) -> None:
     config = LoopConfig(steps=60, learning_rate=2e-3, warmup_steps=3, weight_decay=0.02, bf16=True)
     result = train(task, config, tmp_path)
     assert result.evaluation["separation"] > before + 2
+
+
+def test_a_part_without_weight_is_not_computed() -> None:
+    batches = three_sets(Ranks())
+    whole, alone = (WithClasses(tiny_encoders(), 3) for _ in range(2))
+    batch = next(batches)
+    loss, figures = LessonTask(whole, batches).loss(batch)
+    assert figures.keys() == {"pairs", "labels", "choice"}
+    assert float(loss.detach()) == pytest.approx(sum(figures.values()), rel=1e-5)
+    loss, figures = LessonTask(alone, batches, pair_weight=0.0, choice_weight=0.0).loss(batch)
+    assert figures.keys() == {"labels"}
+    loss.backward()
+    assert all(p.grad is None for p in alone.encoders.text_model.parameters())
+    assert alone.classifier.weight.grad is not None
+    # The teacher stands beside the labels: without them it is not asked.
+    task = LessonTask(alone, batches, label_weight=0.0, teach=lambda _: torch.zeros(1, 3))
+    assert task.loss(batch)[1].keys() == {"pairs", "choice"}

@@ -91,6 +91,7 @@ def test_pretraining_is_text_then_images(tmp_path: Path, decoder_folder: Path) -
     for phase in ("text", "images"):
         assert [line["step"] for line in read_metrics(out / phase)] == [1, 2, 2]
         assert read_metrics(out / phase)[-1]["evaluation"]["val_loss"] > 0
+    assert read_metrics(out / "images")[-1]["evaluation"]["val_loss_captions"] > 0
     start, trained = load_medgemma(decoder_folder), load_medgemma(out / "images" / "model")
     changed = {
         name

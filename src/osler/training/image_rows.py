@@ -103,6 +103,17 @@ def turn(row: Row, rng: random.Random) -> tuple[str, str]:
     return rng.choice(phrases.DESCRIBE).format(noun="image"), _own_text(row)
 
 
+def description(row: Row, rng: random.Random) -> tuple[str, str]:
+    """A question for a description, with the answer.
+
+    Raises:
+        UnreadableFileError: the row has no text.
+    """
+    if (item := packed(row)) is not None:
+        return instruction_pairs(item, rng)[0]
+    return turn(row, rng)
+
+
 def instruction(item: PackedImage, rng: random.Random) -> tuple[str, str]:
     """One question about an image of the pack: the answer to a second could be read off the first.
 

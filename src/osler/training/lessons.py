@@ -268,6 +268,8 @@ class LessonTask:
     Args:
         model: encoders, with the weights to start from; what needs no gradient rests.
         batches: of this rank.
+        pair_weight: weight of the sigmoid loss. Of this and the other two, a part of weight 0 is
+            not computed, and what serves it alone must rest.
         label_weight: weight of the plain classification beside the sigmoid loss. A tower that
             starts from nothing learns faster when its labels do not pass through a text tower
             that knows nothing either.
@@ -285,6 +287,7 @@ class LessonTask:
         model: WithClasses,
         batches: Batches[LessonBatch],
         *,
+        pair_weight: float = 1.0,
         label_weight: float = 1.0,
         choice_weight: float = 1.0,
         teach: Callable[[Tensor], Tensor] | None = None,
@@ -292,7 +295,7 @@ class LessonTask:
     ) -> None:
         self.model = model
         self.batches = batches
-        self._label_weight, self._choice_weight = label_weight, choice_weight
+        self._weights = {"pairs": pair_weight, "labels": label_weight, "choice": choice_weight}
         self._teach = teach
         self._evaluate = evaluate
 
@@ -302,23 +305,23 @@ class LessonTask:
 
     def loss(self, batch: LessonBatch) -> tuple[Tensor, dict[str, float]]:
         """Sigmoid loss, classification and choice, weighed."""
-        encoders = self.model.encoders
+        encoders, weights = self.model.encoders, dict(self._weights)
         pooled = encoders.vision_head(see(encoders, batch.shown)).float()
-        told = encoders.text_model(batch.ids_ML).float()
-        logits = encoders.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
-        scores_BK = self.model.classifier(pooled).float()
-        parts = {
-            "pairs": sigmoid_loss(logits, batch.match_BM),
-            "labels": F.cross_entropy(scores_BK, batch.labels_B),
-            "choice": choice_loss(logits, batch.match_BM),
-        }
-        weights = {"pairs": 1.0, "labels": self._label_weight, "choice": self._choice_weight}
-        if self._teach is not None and batch.shown.pixels_BCSS is not None:
-            with torch.no_grad():
-                taught_BK = self._teach(batch.shown.pixels_BCSS).softmax(dim=1)
-            parts["taught"] = F.cross_entropy(scores_BK, taught_BK)
-            # Half the lesson: the labels know what the teacher got wrong.
-            weights["taught"] = weights["labels"] = self._label_weight / 2
+        parts: dict[str, Tensor] = {}
+        if weights["pairs"] or weights["choice"]:
+            told = encoders.text_model(batch.ids_ML).float()
+            logits = encoders.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
+            parts["pairs"] = sigmoid_loss(logits, batch.match_BM)
+            parts["choice"] = choice_loss(logits, batch.match_BM)
+        if weights["labels"]:
+            scores_BK = self.model.classifier(pooled).float()
+            parts["labels"] = F.cross_entropy(scores_BK, batch.labels_B)
+            if self._teach is not None and batch.shown.pixels_BCSS is not None:
+                with torch.no_grad():
+                    taught_BK = self._teach(batch.shown.pixels_BCSS).softmax(dim=1)
+                parts["taught"] = F.cross_entropy(scores_BK, taught_BK)
+                # Half the lesson: the labels know what the teacher got wrong.
+                weights["taught"] = weights["labels"] = weights["labels"] / 2
         loss = sum((weights[name] * part for name, part in parts.items()), start=torch.zeros(()))
         return loss, {name: part.item() for name, part in parts.items()}
 

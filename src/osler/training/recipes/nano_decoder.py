@@ -22,12 +22,14 @@ from osler.training.lessons import Lessons
 from osler.training.loop import train
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
 from osler.training.recipes.nano_encoders import features
-from osler.training.recipes.nano_images import nano_images
+from osler.training.recipes.nano_images import HELD_OUT, nano_images
 from osler.training.recipes.pretrain import (
     IMAGE_ROWS,
     IMAGE_TEXT_LENGTH,
     TEXT,
     TEXT_SHARE,
+    caption_rows,
+    caption_validation,
     image_sequence,
     one_text,
     text_validation,
@@ -107,7 +109,12 @@ def images(job: Job, out: Path) -> None:
         job.batch_size or IMAGE_ROWS,
         job.ranks,
     )
-    task = DecoderTask(model, batches, text_validation(job.data, texts, tokenizer, model))
+    task = DecoderTask(
+        model,
+        batches,
+        text_validation(job.data, texts, tokenizer, model),
+        caption_validation(caption_rows(job.data, HELD_OUT), tokenizer, model),
+    )
     about = job.about("nano: images", {**find_shards(part(job.data, "images")), **texts})
     train(task, config, out, resume=job.resume, about=about)
     save_result(model, out / "model", like=like)

@@ -65,16 +65,21 @@ def encoder(job: Job, out: Path) -> None:
     """From random weights, on small images."""
     items = nano_images(job.data, "train")
     squares = decoded(job, items, "train", _TEACHER_PX)
+    model = untrained(job, squares)
+    learn(job, model, items, varied_images(items, squares), ENCODER, out, teach=scores_of(job))
+    grown = at_resolution(model, medsiglip_nano().vision_config.image_size)
+    save_result(grown, out / "model", like=locate("nano", "medsiglip"))
+
+
+def untrained(job: Job, squares_N3SS: Tensor) -> MedSiglip:
+    """What the first phase begins with, for small images; always the same for a seed."""
     sizes = medsiglip_nano()
     torch.manual_seed(job.seed or 0)
     model = MedSiglip(
         replace(sizes, vision_config=replace(sizes.vision_config, image_size=_SMALL_PX))
     )
-    initialise(model, squares)
-    show = varied_images(items, squares)
-    _learn(job, model, items, show, ENCODER, out, teach=_teacher(job))
-    grown = at_resolution(model, sizes.vision_config.image_size)
-    save_result(grown, out / "model", like=locate("nano", "medsiglip"))
+    initialise(model, squares_N3SS)
+    return model
 
 
 def refine(job: Job, out: Path) -> None:
@@ -83,7 +88,7 @@ def refine(job: Job, out: Path) -> None:
     items = nano_images(job.data, "train")
     squares = decoded(job, items, "train", model.config.vision_config.image_size)
     show = varied_images(items, squares)
-    _learn(job, model, items, show, REFINE, out, teach=_teacher(job))
+    learn(job, model, items, show, REFINE, out, teach=scores_of(job))
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
@@ -93,7 +98,7 @@ def heads(job: Job, out: Path) -> None:
     model.vision_model.requires_grad_(False)
     items = nano_images(job.data, "train")
     show = kept_views(*features(job, items))
-    _learn(job, model, items, show, HEADS, out, choice_weight=3.0)
+    learn(job, model, items, show, HEADS, out, choice_weight=3.0)
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
@@ -125,11 +130,12 @@ def features(job: Job, items: Sequence[PackedImage]) -> tuple[Tensor, list[list[
     return patches_NPD, rows
 
 
-def _teacher(job: Job) -> Callable[[Tensor], Tensor]:
+def scores_of(job: Job) -> Callable[[Tensor], Tensor]:
+    """The run's teacher, as `LessonTask` asks it."""
     return partial(judged, load_teacher(job.out / "teacher" / "model"))
 
 
-def _learn(
+def learn(
     job: Job,
     model: MedSiglip,
     items: Sequence[PackedImage],
@@ -137,9 +143,23 @@ def _learn(
     loop: LoopConfig,
     out: Path,
     *,
+    pair_weight: float = 1.0,
     choice_weight: float = 1.0,
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
+    """Train encoders in place.
+
+    Args:
+        job: the call of the recipe.
+        model: with the weights to start from; what needs no gradient rests.
+        items: images to learn from.
+        show: these, as the model is shown them.
+        loop: how.
+        out: folder of the run.
+        pair_weight: see `LessonTask`.
+        choice_weight: likewise.
+        teach: likewise.
+    """
     config = job.loop(loop)
     # Whitened patches rest: their gradient alone, a convolution's, would take a third of the time.
     model.vision_model.embeddings.patch_embedding.requires_grad_(False)
@@ -165,6 +185,7 @@ def _learn(
     task = LessonTask(
         learner,
         Ahead(batches),
+        pair_weight=pair_weight,
         choice_weight=choice_weight,
         teach=teach,
         evaluate=evaluate,

@@ -25,6 +25,7 @@ def decoded(job: Job, items: list[PackedImage], split: str, side_px: int) -> Ten
     """All images as squares, uint8 (N, 3, S, S), decoded once and mapped from the run's folder."""
     path = job.out / f"squares-{split}-{side_px}px.npy"
     if not path.exists() and job.ranks.rank == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             np.save(file, load_squares(items, side_px).numpy())

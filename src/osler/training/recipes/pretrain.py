@@ -7,7 +7,8 @@ tower rests.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,30 +23,15 @@ from osler.tasks.locate import locate
 from osler.training.conversation import TrainingSequence, conversation, document
 from osler.training.corpus import SPLIT_TEXTS, row_samples
 from osler.training.decoder import Batch, DecoderTask, packed_batch, padded_batch
-from osler.training.image_rows import image_square, pixels, turn
+from osler.training.image_rows import description, image_square, pixels, turn
 from osler.training.loop import LoopConfig, train
-from osler.training.recipes.job import Job, in_own_memory, part, save_result
+from osler.training.recipes.job import COMMON, Job, in_own_memory, part, save_result
 from osler.training.streams.batches import Ahead, PackedBatches, SampleBatches
 from osler.training.streams.mixture import Drawn, Mixture, row_counts
-from osler.training.streams.shards import ShardFile, Split, find_shards
+from osler.training.streams.shards import Row, ShardFile, Split, all_rows, find_shards
 
-TEXT = LoopConfig(
-    steps=1000,
-    learning_rate=2e-4,
-    warmup_steps=100,
-    weight_decay=0.05,
-    bf16=True,
-    compile=True,
-    evaluate_every=250,
-)
-IMAGES = LoopConfig(
-    steps=1000,
-    learning_rate=1e-4,
-    warmup_steps=100,
-    weight_decay=0.05,
-    bf16=True,
-    compile=True,
-)
+TEXT = replace(COMMON, learning_rate=2e-4, weight_decay=0.05, evaluate_every=250)
+IMAGES = replace(TEXT, learning_rate=1e-4, evaluate_every=None)
 TEXT_ROWS, TEXT_LENGTH = 16, 256
 IMAGE_ROWS = 40
 # Beside the images' tokens.
@@ -53,6 +39,9 @@ IMAGE_TEXT_LENGTH = 55
 # Of text among the sequences of the second part, so that the model stays fluent.
 TEXT_SHARE = 0.1
 _VALIDATION_ROWS = 64
+# Images held back, as many of each source.
+_VALIDATION_IMAGES = 256
+_IMAGES_TOGETHER = 32
 
 Sources = dict[str, list[ShardFile]]
 
@@ -143,7 +132,12 @@ def train_on_images(
         job.batch_size or IMAGE_ROWS,
         job.ranks,
     )
-    task = DecoderTask(model, Ahead(batches), text_validation(job.data, texts, tokenizer, model))
+    task = DecoderTask(
+        model,
+        Ahead(batches),
+        text_validation(job.data, texts, tokenizer, model),
+        caption_validation(caption_rows(job.data), tokenizer, model),
+    )
     about = job.about("pretrain: images", {**images, **texts})
     train(task, config, out, resume=job.resume, about=about)
 
@@ -218,3 +212,50 @@ def text_validation(
         )
         for some in (rows[i : i + TEXT_ROWS] for i in range(0, len(rows), TEXT_ROWS))
     ]
+
+
+def caption_rows(
+    data: Path, held_out: Collection[str] = (), most: int = _VALIDATION_IMAGES
+) -> list[Row]:
+    """Rows of held-back images, as many of each source, the first ones.
+
+    Args:
+        data: folder of the data.
+        held_out: sources that are left out.
+        most: how many in all.
+    """
+    sources = find_shards(part(data, "images"), "val")
+    taken = [shards for name, shards in sorted(sources.items()) if name not in held_out]
+    return [row for shards in taken for row in islice(all_rows(shards), most // len(taken))]
+
+
+@torch.no_grad()
+def caption_validation(rows: Sequence[Row], tokenizer: Tokenizer, model: MedGemma) -> list[Batch]:
+    """Descriptions of images as they are, through the model's tower, which rests.
+
+    Args:
+        rows: with images.
+        tokenizer: the model's.
+        model: reads images.
+    """
+    assert model.config.vision_config is not None
+    side_px = model.config.vision_config.image_size
+    device = model.language_model.embed_tokens.weight.device
+    batches = []
+    for start in range(0, len(rows), _IMAGES_TOGETHER):
+        some = rows[start : start + _IMAGES_TOGETHER]
+        shown = torch.stack([pixels(image_square(row, side_px), "", None) for row in some])
+        told = [
+            description(row, random.Random(f"captions/{place}"))
+            for place, row in enumerate(some, start=start)
+        ]
+        patches_NPD = model.vision_tower(shown.to(device))
+        batches.append(
+            padded_batch(
+                [image_sequence([one], tokenizer, model) for one in told],
+                pad=model.config.pad_token_id,
+                length=model.config.mm_tokens_per_image + IMAGE_TEXT_LENGTH,
+                pooled_NTD=model.multi_modal_projector.pooled(patches_NPD).float(),
+            )
+        )
+    return batches
