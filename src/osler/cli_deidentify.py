@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     for refused in report.refused:
         note(f"osler: {refused.name}: {refused.reason}")
     if report.files:
-        note(f"wrote {args.out}: {len(report.files):,} files and report.json")
+        note(f"wrote {args.out}, with report.json and report.txt")
     if report.refused:
         total = len(report.files) + len(report.refused)
         raise OslerError(f"{len(report.refused):,} of {total:,} files were refused and not written")

@@ -22,7 +22,7 @@ _MARK = "\N{WORD JOINER}"
 _DAY, _YEAR = r"(?P<day>\d{1,2})", r"(?P<year>(?:19|20)\d{2})"
 _MONTH = rf"(?P<name>{MONTHS})\.?"
 _TH, _GAP = r"(?:st|nd|rd|th)?", r"[ .\-]{1,2}"
-_CLOCK = r"(?=(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?!\d))"  # behind a date in digits only
+_CLOCK = r"(?=(?:[0-2]\d[0-5]\d(?:[0-5]\d)?)?(?!\d|-\d))"  # behind a date in digits only
 _BIRTH = re.compile(
     r"(?:born|birth|birthdate|birthday|dob|d\.o\.b\.?)\W{0,3}(?:date)?\W{0,3}(?:on|is|in)?\W{0,3}$",
     re.IGNORECASE,
@@ -36,7 +36,7 @@ _DATES = tuple(
         (rf"(?<!\d){_YEAR}(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d){_CLOCK}", "%Y%m%d"),
         (rf"\b{_DAY}{_TH}{_GAP}(?:of[ ])?{_MONTH},?{_GAP}{_YEAR}\b", "%d %b %Y"),
         (rf"\b{_MONTH}{_GAP}{_DAY}{_TH},?{_GAP}{_YEAR}\b", "%b %d, %Y"),
-        (r"(?<![\d/.\-])\d{1,2}(?P<s>[/.\-])\d{1,2}(?P=s)(?:(?:19|20)\d\d|\d\d)(?![\d/])", ""),
+        (r"(?<![\d/.\-])\d{1,2}(?P<s>[/.\-])\d{1,2}(?P=s)(?:(?:19|20)\d\d|\d\d)(?![\d/]|-\d)", ""),
         (rf"\b{_MONTH},?[ ]{_YEAR}\b", "%b %Y"),
         (rf"\b{_DAY}{_TH}[ ](?:of[ ])?{_MONTH}(?![\w])", ""),
         (rf"\b{_MONTH}[ ]{_DAY}{_TH}(?![\w/])", ""),
@@ -83,9 +83,17 @@ class TextCleaner:
         count("KNOWN", number)
         text, number = self._redact_dates(text)
         count("DATE", number)
-        for recogniser in (*NUMBERS, *AGES, *PLACES, *ORGANIZATIONS, *NAMES):
+        for recogniser in (*NUMBERS, *AGES, *PLACES, *ORGANIZATIONS):
             text, number = recogniser.redact(text)
             count(recogniser.kind, number)
+        names: list[str] = []
+        for recogniser in NAMES:
+            names += recogniser.found_in(text)
+            text, number = recogniser.redact(text)
+            count(recogniser.kind, number)
+        # Who is named with a title once may be without it elsewhere.
+        text, number = Known(names, capitals_only=True).redact(text)
+        count("NAME", number)
         text, number = redact_given_names(text)
         count("NAME", number)
         return text.replace(_MARK, ""), counts

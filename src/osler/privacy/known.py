@@ -46,9 +46,17 @@ class Known:
     Args:
         names: of people, in whatever order and form; each word of them counts.
         literals: numbers, addresses, names of places: each counts as a whole.
+        capitals_only: names count where a capital begins them.
     """
 
-    def __init__(self, names: Iterable[str] = (), literals: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Iterable[str] = (),
+        literals: Iterable[str] = (),
+        *,
+        capitals_only: bool = False,
+    ) -> None:
+        self._capitals_only = capitals_only
         self.names = frozenset(
             word
             for name in names
@@ -102,15 +110,13 @@ class Known:
             return 0  # what we have put there
         stem = re.sub("['’]s?$", "", word)
         for candidate in (stem, *_SPLIT.findall(stem)):
-            if plain(candidate) in self.names and _may_be_name(candidate):
+            if plain(candidate) in self.names and self._may_be_name(candidate):
                 return len(stem)
         return 0
 
-
-def _may_be_name(word: str) -> bool:
-    if plain(word) in _WORDS or len(word) < _WORD_OF_CAPITALS:
-        return word[0].isupper()
-    return True
+    def _may_be_name(self, word: str) -> bool:
+        is_word = plain(word) in _WORDS or len(word) < _WORD_OF_CAPITALS
+        return word[0].isupper() or not (is_word or self._capitals_only)
 
 
 def _any_of(literals: Iterable[str]) -> re.Pattern[str] | None:

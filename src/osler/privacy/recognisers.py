@@ -32,6 +32,10 @@ class Recogniser:
     kind: str
     pattern: re.Pattern[str]
 
+    def found_in(self, text: str) -> list[str]:
+        """What it would replace."""
+        return [match["x"] for match in self.pattern.finditer(text)]
+
     def redact(self, text: str) -> tuple[str, int]:
         """The text without it, and how often it was there."""
 
@@ -74,7 +78,7 @@ NUMBERS = (
         r"\b(?:mrn|medical record|record|chart|account|acct|accession|acc|case|claim|policy|member|"
         r"subscriber|insurance|licen[cs]e|passport|ssn|social security|nhs|npi|dea|patient|pat|"
         r"study|visit|encounter|admission|order|requisition|specimen|employee|vin|plate|"
-        r"hospital|unit|health plan|beneficiary|group)[ ]?"
+        r"hospital|unit|health plan|beneficiary|group|job|document|dictation|file)[ ]?"
         rf"(?:{_NUMBER})?[.:#]*(?:[ ]is)?[ ]*"
         r"(?P<x>(?=[\w\-/]{0,40}\d)[A-Z0-9][A-Z0-9\-/]{3,40})\b",
     ),
@@ -133,6 +137,13 @@ PLACES = (
     ),
     _recogniser(
         "PLACE",
+        r"\b(?i:man|woman|male|female|lady|gentleman|boy|girl|teacher|worker|student|farmer|driver|"
+        rf"engineer|veteran|retiree|native|immigrant|refugee)[ ](?i:from|of)[ ](?P<x>{_CAP}"
+        rf"(?:,?[ ]{_CAP}){{0,3}})",
+        0,
+    ),
+    _recogniser(
+        "PLACE",
         r"\b(?i:address|city|town|county|birthplace|place of birth|residence)[ ]?:[ ]*"
         r"(?P<x>[^\n;|]+)",
         0,
@@ -144,6 +155,7 @@ ORGANIZATIONS = (
         rf"\b(?:{_CAP}[ ](?:(?:of|the|and|at|for|&)[ ]){{0,2}}){{1,5}}"
         r"(?:Hospitals?|Medical Cent(?:er|re)|Medical Group|Clinics?|Infirmary|Health System|"
         r"Health Cent(?:er|re)|Healthcare|Hospice|University|College|Nursing Home|Pharmacy|"
+        r"General|Memorial|Presbyterian|Methodist|Children['’]s|"
         r"Radiology Associates|Imaging Cent(?:er|re)|Laborator(?:y|ies)|Klinikum|Krankenhaus)\b"
         rf"(?:[ ]of[ ]{_CAP})?",
         0,

@@ -110,7 +110,8 @@ class Report:
         """A page for people."""
         kinds = Counter(file.kind for file in self.files)
         counted = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
-        lines = [f"{len(self.files):,} files written: {counted or 'none'}"]
+        files = "file" if len(self.files) == 1 else "files"
+        lines = [f"{len(self.files):,} {files} written: {counted or 'none'}"]
         lines += [f"  by {code} {meaning}" for code, meaning in self.profile.codes]
         for action, places in self.totals().items():
             lines.append(f"{action}: {sum(places.values()):,}")
