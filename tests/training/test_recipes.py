@@ -217,7 +217,7 @@ def test_the_nano_goes_through_all_its_phases(
     )
     nano(job)
     towers = []
-    for phase in ("teacher/160px", "encoder", "refine", "heads", "text", "images"):
+    for phase in ("teacher/4-160px", "encoder", "refine", "heads", "text", "images"):
         [line, *_] = read_metrics(job.out / phase)
         assert line["step"] == 1
     for phase in ("encoder", "refine", "heads"):

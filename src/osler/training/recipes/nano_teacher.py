@@ -20,14 +20,16 @@ from osler.training.teacher_network import (
     save_teacher,
 )
 
-# Small images first: what is large is learnt at a third of the price.
-_SIDES_PX = (96, 128, 160)
 _LOOP = LoopConfig(steps=1500, learning_rate=2e-3, warmup_steps=100, weight_decay=0.05, bf16=True)
-_LOOPS = (
-    _LOOP,
-    replace(_LOOP, learning_rate=1e-3, seed=1),
-    replace(_LOOP, steps=1000, learning_rate=5e-4, seed=2),
+# Small images first: what is large is learnt at a third of the price. Then once more, from a rate
+# that has risen again.
+_STAGES = (
+    (96, _LOOP),
+    (128, replace(_LOOP, learning_rate=1e-3, seed=1)),
+    (160, replace(_LOOP, steps=1000, learning_rate=5e-4, seed=2)),
+    (160, replace(_LOOP, steps=2000, learning_rate=1e-3, seed=3)),
 )
+_LARGEST_PX = _STAGES[-1][0]
 _BATCH_SIZE = 64
 
 
@@ -35,13 +37,13 @@ def teacher(job: Job, out: Path) -> None:
     """Train the teacher on ever larger images; it is left in `model` of the folder."""
     items = nano_images(job.data, "train")
     lessons = Lessons(items)
-    squares = decoded(job, items, "train", _SIDES_PX[-1])
+    squares = decoded(job, items, "train", _LARGEST_PX)
     held_back = nano_images(job.data, "val")
-    held_back_squares = decoded(job, held_back, "val", _SIDES_PX[-1])
+    held_back_squares = decoded(job, held_back, "val", _LARGEST_PX)
     torch.manual_seed(job.seed or 0)
     model = TeacherNetwork(TeacherSizes(classes=len(lessons.classes)))
-    for side_px, loop in zip(_SIDES_PX, _LOOPS, strict=True):
-        folder = out / f"{side_px}px"
+    for number, (side_px, loop) in enumerate(_STAGES, start=1):
+        folder = out / f"{number}-{side_px}px"
         if (folder / "model").exists():
             model = load_teacher(folder / "model").requires_grad_(True)
             continue
