@@ -113,11 +113,16 @@ def _block(
     left, top = math.floor(edges[0]), math.floor(edges[1])
     right, bottom = math.ceil(edges[2]), math.ceil(edges[3])
     width, height = slide.sizes[level]
-    inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    whole = PilImage.new("RGB", (right - left, bottom - top), _WHITE)
-    if inside[0] < inside[2] and inside[1] < inside[3]:
-        read = slide.read(level, inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1])
-        whole.paste(read, (inside[0] - left, inside[1] - top))
+    near, far = (max(left, 0), max(top, 0)), (min(right, width), min(bottom, height))
+    if near == (left, top) and far == (right, bottom):
+        whole = slide.read(level, left, top, right - left, bottom - top)
+    else:
+        whole = PilImage.new("RGB", (right - left, bottom - top), _WHITE)
+        if near[0] < far[0] and near[1] < far[1]:
+            read = slide.read(level, *near, far[0] - near[0], far[1] - near[1])
+            whole.paste(read, (near[0] - left, near[1] - top))
     own = (edges[0] - left, edges[1] - top, edges[2] - left, edges[3] - top)
     is_smaller = own[2] - own[0] >= size[0]
-    return whole.resize(size, Resampling.HAMMING if is_smaller else Resampling.BICUBIC, box=own)
+    resample = Resampling.HAMMING if is_smaller else Resampling.BICUBIC
+    # By whole pixels first, where much is to go, which takes a third of the time.
+    return whole.resize(size, resample, box=own, reducing_gap=2.0)
