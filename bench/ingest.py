@@ -1,11 +1,12 @@
 """How fast files become what a model can be given.
 
-    python bench/ingest.py
+    python -m bench.ingest [--pydicom PYTHON] [--monai PYTHON]
 
-prints one line of JSON. FHIR: a synthetic bundle of a megabyte to its timeline, in this process and
-through the child process that files are read in, beside full validation by `fhir.resources`, which
-is what others do before they read a field. Best of several runs, as other work on the machine can
-only slow them down.
+prints one line of JSON. DICOM: files in each transfer syntax to float32 squares of 896 px, and a CT
+series of 300 slices to 85 such, on all cores, beside the peers that are named. FHIR: a synthetic
+bundle of a megabyte to its timeline, in this process and through the child process that files are
+read in, beside full validation by `fhir.resources`, which is what others do before they read a
+field. Best of several runs, as other work on the machine can only slow them down.
 """
 
 import argparse
@@ -13,10 +14,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
 
+from bench.ingest_images import SERIES_SLICES, measure_images
 from osler.ingest.fhir.documents import resources_of_bytes
 from osler.ingest.fhir.read import read_record_bytes
 from osler.ingest.fhir.records import Timeline
@@ -138,9 +142,29 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--megabytes", type=float, default=1.0, help="of the FHIR bundle")
-    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=20, help="of the bundle")
+    parser.add_argument("--only", choices=("fhir", "images"))
+    parser.add_argument("--files", type=int, default=16, help="of each kind")
+    parser.add_argument("--slices", type=int, default=SERIES_SLICES, help="of the series")
+    parser.add_argument("--image-runs", type=int, default=3, help="of each kind")
+    parser.add_argument("--kinds", nargs="*", help="as ct-uncompressed; all by default")
+    parser.add_argument("--pydicom", help="a Python that has pydicom and Pillow", metavar="PYTHON")
+    parser.add_argument("--monai", help="a Python that has MONAI", metavar="PYTHON")
     arguments = parser.parse_args()
-    found = {"fhir": measure_fhir(int(arguments.megabytes * 1e6), arguments.runs)}
+    found: dict[str, Any] = {}
+    if arguments.only != "images":
+        found["fhir"] = measure_fhir(int(arguments.megabytes * 1e6), arguments.runs)
+    if arguments.only != "fhir":
+        peers = [(way, getattr(arguments, way)) for way in ("pydicom", "monai")]
+        with TemporaryDirectory() as folder:
+            found["images"] = measure_images(
+                Path(folder),
+                [(way, python) for way, python in peers if python],
+                files=arguments.files,
+                series=arguments.slices,
+                runs=arguments.image_runs,
+                kinds=arguments.kinds,
+            )
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -1,15 +1,16 @@
 """Child processes that decode, kept for the next file and replaced after a crash or a hang."""
 
 import atexit
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from osler.errors import DicomError, InputError, UnreadableFileError
 from osler.ingest.decode import is_dicom
@@ -19,6 +20,7 @@ from osler.ingest.wire import receive_image, send
 
 # -P: the working directory is not a place to import from.
 _COMMAND = (sys.executable, "-P", "-m", "osler.ingest.decode_worker")
+_PIPE_BYTES = 1 << 20
 T = TypeVar("T")
 _SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -40,6 +42,8 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
+        for pipe in (self._process.stdin, self._process.stdout):
+            _widen(pipe)
 
     @property
     def is_alive(self) -> bool:
@@ -228,6 +232,13 @@ class WorkerPool:
         self._start_over()
         for worker in workers:
             worker.abandon()
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold an image, or reader and writer would wait for each other at each 64 KiB."""
+    assert pipe is not None
+    with suppress(OSError):  # more than this user may have in pipes
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _ending(returncode: int) -> str:

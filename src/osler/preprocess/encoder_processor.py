@@ -15,8 +15,8 @@ from osler.models.hf_config import read_medsiglip_config
 from osler.preprocess.image_settings import ImageSettings, read_image_settings
 from osler.preprocess.pixels import PixelMaker
 from osler.preprocess.siglip_tokenizer import SiglipTokenizer
-from osler.preprocess.sources import ImageSource, as_image
-from osler.preprocess.squaring import Display, Squaring
+from osler.preprocess.sources import ImageSource
+from osler.preprocess.squaring import Squaring
 
 
 class EncoderProcessor:
@@ -72,12 +72,8 @@ class EncoderProcessor:
         Raises:
             InputError: an image that cannot be read.
         """
-        squares: list[Display] = []
-        for image in images:
-            squares += self._pixel_maker.squares(
-                as_image(image), squaring=squaring, pan_and_scan=False
-            )
-        return self._pixel_maker.pixels(squares)
+        seen = self._pixel_maker.seen(images, squaring=squaring, pan_and_scan=False)
+        return self._pixel_maker.pixels([square for one in seen for square in one.squares])
 
     def ids(self, texts: Iterable[str]) -> NDArray[np.int64]:
         """Prepare texts; what is beyond the encoder's positions is cut off.

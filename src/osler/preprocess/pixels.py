@@ -3,16 +3,33 @@
 Shapes: N squares, S side, H height, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osler.ingest.image import Image
+from osler.ingest.worker_pool import WORKERS
 from osler.preprocess.image_settings import ImageSettings
 from osler.preprocess.pan_and_scan import crops
 from osler.preprocess.render import render
-from osler.preprocess.squaring import Display, Squaring, square
+from osler.preprocess.sources import ImageSource, as_image
+from osler.preprocess.squaring import Display, Squaring, is_grey, square
+
+
+class Seen(NamedTuple):
+    """What becomes of one image.
+
+    Attributes:
+        sha256: of its file.
+        squares: the whole, then its crops, if any.
+    """
+
+    sha256: str
+    squares: list[Display]
 
 
 class PixelMaker:
@@ -26,12 +43,6 @@ class PixelMaker:
     def __init__(self, settings: ImageSettings, medgemma_version: str) -> None:
         self.settings = settings
         self.medgemma_version = medgemma_version
-        # What each of 256 grey levels becomes, channel by channel. Scaled in float64 and rounded,
-        # then normalised in float32: the order of `transformers`, to the last bit.
-        scaled = (np.arange(256) * settings.rescale_factor).astype(np.float32)
-        mean_C1 = np.array(settings.image_mean, dtype=np.float32)[:, np.newaxis]
-        std_C1 = np.array(settings.image_std, dtype=np.float32)[:, np.newaxis]
-        self._table_C256 = (scaled - mean_C1) / std_C1
 
     def squares(self, image: Image, *, squaring: Squaring, pan_and_scan: bool) -> list[Display]:
         """The whole image and then its crops, if any, each as uint8 (S, S, 3).
@@ -52,6 +63,23 @@ class PixelMaker:
             for view in views
         ]
 
+    def seen(
+        self, images: Iterable[ImageSource], *, squaring: Squaring, pan_and_scan: bool
+    ) -> list[Seen]:
+        """Read images and make their squares, as many at once as there are workers to read them.
+
+        Raises:
+            InputError: one that cannot be read; the first of them.
+        """
+        one = partial(self._seen, squaring=squaring, pan_and_scan=pan_and_scan)
+        # Decoding is the workers'; Pillow and numpy leave the interpreter to the other threads.
+        with ThreadPoolExecutor(WORKERS) as threads:
+            return list(threads.map(one, images))
+
+    def _seen(self, source: ImageSource, *, squaring: Squaring, pan_and_scan: bool) -> Seen:
+        image = as_image(source)
+        return Seen(image.sha256, self.squares(image, squaring=squaring, pan_and_scan=pan_and_scan))
+
     def pixels(self, squares: Sequence[Display]) -> NDArray[np.float32]:
         """Rescale and normalise.
 
@@ -63,9 +91,20 @@ class PixelMaker:
         """
         side = self.settings.side_px
         pixels_N3SS = np.empty((len(squares), 3, side, side), dtype=np.float32)
-        for index, one in enumerate(squares):
-            for channel in range(3):
-                np.take(
-                    self._table_C256[channel], one[:, :, channel], out=pixels_N3SS[index, channel]
-                )
+        with ThreadPoolExecutor(WORKERS) as threads:
+            list(threads.map(self._normalise, squares, pixels_N3SS))
         return pixels_N3SS
+
+    def _normalise(self, square_SS3: Display, out_3SS: NDArray[np.float32]) -> None:
+        """Scaled in float64 and rounded, then normalised in float32, as `transformers` does it."""
+        scales = list(zip(self.settings.image_mean, self.settings.image_std, strict=True))
+        for channel, (mean, std) in enumerate(scales):
+            out_SS = out_3SS[channel]
+            if is_grey(square_SS3) and channel and scales[channel] == scales[0]:
+                out_SS[:] = out_3SS[0]
+                continue
+            factor = self.settings.rescale_factor
+            levels_SS = square_SS3[:, :, channel]
+            np.multiply(levels_SS, factor, out=out_SS, dtype=np.float64, casting="same_kind")
+            out_SS -= np.float32(mean)
+            out_SS /= np.float32(std)

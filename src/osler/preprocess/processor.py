@@ -137,26 +137,22 @@ class Processor:
             InputError: messages that make no prompt, or an image that cannot be read.
         """
         turns = read_turns(messages)
-        squares: list[Display] = []
-        texts, digests = [], []
-        for turn in turns:
-            for part in turn.parts:
-                if isinstance(part, ImagePart):
-                    image = as_image(part.source)
-                    seen = self._pixels_of_images().squares(
-                        image, squaring=squaring, pan_and_scan=pan_and_scan
-                    )
-                    squares += seen
-                    texts.append(self._text_of_image(len(seen) - 1))
-                    digests.append(image.sha256)
-        ids, text = self._encoded(turns, texts)
+        images = [
+            part.source for turn in turns for part in turn.parts if isinstance(part, ImagePart)
+        ]
         if self._pixel_maker is None:
+            if images:
+                self._pixels_of_images()
+            ids, text = self._encoded(turns, [])
             return Prompt(ids=ids, text=text)
+        seen = self._pixel_maker.seen(images, squaring=squaring, pan_and_scan=pan_and_scan)
+        texts = [self._text_of_image(len(one.squares) - 1) for one in seen]
+        ids, text = self._encoded(turns, texts)
         return Prompt(
             ids=ids,
-            pixels=self._pixel_maker.pixels(squares),
+            pixels=self._pixel_maker.pixels([square for one in seen for square in one.squares]),
             text=text,
-            input_sha256=tuple(digests),
+            input_sha256=tuple(one.sha256 for one in seen),
         )
 
     def length(self, messages: Sequence[Message]) -> int:

@@ -3,14 +3,18 @@
 Shapes: H height, W width.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from osler.ingest.image import Image, Voi
-from osler.preprocess.windows import ct_windows_hu
+from osler.preprocess.windows import Window, ct_windows_hu
 
 Values = NDArray[np.float32]
 Shown = NDArray[np.uint8]
+
+_MOST_TABLE_ENTRIES = 1 << 16
 
 # Rescaled over their full range even where the object brings a window: as MedGemma was trained.
 _FULL_RANGE_MODALITIES = ("CR", "DX", "RG", "MR")
@@ -30,7 +34,7 @@ def render(image: Image, *, medgemma_version: str) -> Shown:
         medgemma_version: "1" or "1.5".
 
     Returns:
-        uint8 (H, W, 3).
+        uint8 (H, W, 3); of grey one channel that is seen three times, and not to be written to.
 
     Raises:
         PromptError: an unknown version.
@@ -42,16 +46,41 @@ def render(image: Image, *, medgemma_version: str) -> Shown:
         return image.values.astype(np.uint8, copy=False)
     values_HW = image.values.astype(np.float32, copy=False)
     if image.modality == "CT":
-        return np.stack([_levels(_ramp(values_HW, *window)) for window in windows_hu], axis=-1)
-    unit_HW = _grey(values_HW, image)
-    if image.monochrome1:
-        unit_HW = 1 - unit_HW
-    return np.repeat(_levels(unit_HW)[:, :, np.newaxis], 3, axis=2)
+        return _by_value(values_HW, lambda values: _colours(values, windows_hu))
+    low_high = image.shown_range or (float(values_HW.min()), float(values_HW.max()))
+    grey_HW = _by_value(values_HW, lambda values: _grey_levels(values, image, low_high))
+    return np.broadcast_to(grey_HW[:, :, np.newaxis], (*grey_HW.shape, 3))
 
 
-def _grey(values_HW: Values, image: Image) -> Values:
+def _by_value(values_HW: Values, shown: Callable[[Values], Shown]) -> Shown:
+    """What is shown of each value; of many pixels with few whole values each is worked out once.
+
+    Args:
+        values_HW: finite.
+        shown: works on each value by itself.
+    """
+    low, high = float(values_HW.min()), float(values_HW.max())
+    if high - low >= min(values_HW.size // 4, _MOST_TABLE_ENTRIES):
+        return shown(values_HW)
+    places_HW = (values_HW - np.float32(low)).astype(np.int32)
+    table = np.arange(places_HW.max() + 1, dtype=np.float32) + np.float32(low)
+    if not np.array_equal(table.take(places_HW, mode="clip"), values_HW):
+        return shown(values_HW)
+    return shown(table).take(places_HW, axis=0, mode="clip")
+
+
+def _colours(values: Values, windows: Sequence[Window]) -> Shown:
+    return np.stack([_levels(_ramp(values, *window)) for window in windows], axis=-1)
+
+
+def _grey_levels(values: Values, image: Image, low_high: Window) -> Shown:
+    unit = _grey(values, image, low_high)
+    return _levels(1 - unit if image.monochrome1 else unit)
+
+
+def _grey(values_HW: Values, image: Image, low_high: Window) -> Values:
     if image.shown_range is not None:
-        return _ramp(values_HW, *image.shown_range)
+        return _ramp(values_HW, *low_high)
     if image.modality not in _FULL_RANGE_MODALITIES and image.voi is not None:
         if image.voi.lut is not None and len(image.voi.lut):
             return _looked_up(values_HW, image.voi.lut, image.voi)
@@ -60,7 +89,7 @@ def _grey(values_HW: Values, image: Image) -> Values:
             # windows the first is the one to begin with.
             if width >= 1 or (width > 0 and image.voi.function != "LINEAR"):
                 return _windowed(values_HW, center, width, image.voi.function)
-    return _ramp(values_HW, float(values_HW.min()), float(values_HW.max()))
+    return _ramp(values_HW, *low_high)
 
 
 def _ramp(values_HW: Values, low: float, high: float) -> Values:

@@ -35,7 +35,7 @@ def square(
         resample: Pillow's filter; when shrinking it averages over all that goes into a pixel.
 
     Returns:
-        uint8 (S, S, 3).
+        uint8 (S, S, 3); of a grey image as `is_grey` knows it another such one.
 
     Raises:
         PromptError: another squaring.
@@ -50,20 +50,42 @@ def square(
     longest = max(height, width)
     if longest > MAX_SIDE_PX:
         raise UnsupportedError(f"an image of {width} x {height} pixels is too long and thin")
-    if squaring == "stretch":
-        return _resized(display_HW3, side_px, side_px, resample)
+    if is_grey(display_HW3):
+        grey_SS = _squared(display_HW3[:, :, 0], squaring, side_px, resample)
+        return np.broadcast_to(grey_SS[:, :, np.newaxis], (side_px, side_px, 3))
+    return _squared(display_HW3, squaring, side_px, resample)
+
+
+def is_grey(display_HW3: Display) -> bool:
+    """Whether one channel stands for all three, without being there three times.
+
+    >>> is_grey(np.broadcast_to(np.zeros((5, 4, 1), np.uint8), (5, 4, 3)))
+    True
+    """
+    return display_HW3.strides[2] == 0
+
+
+def _squared(levels: Display, squaring: Squaring, side_px: int, resample: Resampling) -> Display:
+    """As `square`, of (H, W, 3) or (H, W)."""
+    height, width = levels.shape[:2]
+    if squaring == "stretch" or height == width:
+        return _resized(levels, side_px, side_px, resample)
     # Pillow resizes along the rows first and rounds before it goes down the columns. Padding each
     # direction just before it is resized therefore gives, bit for bit, the resized padded square,
     # without that square: a 2,000 x 20,000 film would need 1.2 GB for it.
+    longest = max(height, width)
     left, top = (longest - width) // 2, (longest - height) // 2
-    columns = ((0, 0), (left, longest - width - left), (0, 0))
-    narrow = np.zeros((longest, side_px, 3), dtype=np.uint8)
+    columns = [(0, 0), (left, longest - width - left), (0, 0)][: levels.ndim]
+    narrow = np.zeros((longest, side_px, *levels.shape[2:]), dtype=np.uint8)
     for start in range(0, height, _ROWS_AT_ONCE):
-        rows = np.pad(display_HW3[start : start + _ROWS_AT_ONCE], columns)
+        rows = np.pad(levels[start : start + _ROWS_AT_ONCE], columns)
         narrow[top + start : top + start + len(rows)] = _resized(rows, len(rows), side_px, resample)
     return _resized(narrow, side_px, side_px, resample)
 
 
-def _resized(display_HW3: Display, height: int, width: int, resample: Resampling) -> Display:
-    picture = PIL.Image.fromarray(np.ascontiguousarray(display_HW3))
-    return np.asarray(picture.resize((width, height), resample))
+def _resized(levels: Display, height: int, width: int, resample: Resampling) -> Display:
+    picture = PIL.Image.fromarray(np.ascontiguousarray(levels)).resize((width, height), resample)
+    if levels.ndim == 2:
+        return np.asarray(picture)
+    # Pillow gives away its channels one by one sooner than side by side, and so they are wanted.
+    return np.stack([np.asarray(band) for band in picture.split()]).transpose(1, 2, 0)

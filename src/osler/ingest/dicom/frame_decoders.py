@@ -30,7 +30,7 @@ _DECODERS: dict[str, tuple[str, ...]] = {
     uid.HTJ2KLossless: _JPEG_2000,
     uid.HTJ2KLosslessRPCL: _JPEG_2000,
     uid.HTJ2K: _JPEG_2000,
-    uid.RLELossless: ("pydicom",),
+    uid.RLELossless: ("imagecodecs", "pydicom"),
 }
 _PLUGINS = {
     "gdcm": ("pydicom.pixels.decoders.gdcm", "_decode_frame"),
@@ -94,6 +94,14 @@ def _native(
         raise DicomError(
             f"{header.columns} x {header.rows} pixels need {header.native_bytes:,} bytes of pixel "
             f"data; there are {len(pixel_data):,}"
+        )
+    if syntax.is_little_endian and header.is_plain:
+        kind = "iu"[1 - header.pixel_representation]
+        samples = np.frombuffer(pixel_data, f"<{kind}{header.bits_allocated // 8}", header.samples)
+        return Frame(
+            stored=_significant_bits(samples.reshape(header.shape).copy(), header, header.high_bit),
+            photometric_interpretation=header.photometric_interpretation,
+            decoder="numpy",
         )
     options = _options(header) | {"pixel_vr": pixel_vr, "correct_unused_bits": False}
     stored, properties = Decoder(syntax).as_array(pixel_data, index=0, raw=True, **options)

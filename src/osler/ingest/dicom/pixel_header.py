@@ -41,6 +41,26 @@ class PixelHeader:
         return self.photometric_interpretation == _PALETTE
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a frame's samples, colours last."""
+        size = (self.rows, self.columns)
+        return size if self.samples_per_pixel == 1 else (*size, self.samples_per_pixel)
+
+    @property
+    def samples(self) -> int:
+        """How many a frame has."""
+        return self.rows * self.columns * self.samples_per_pixel
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether samples without compression follow one another, each in bytes of its own."""
+        return (
+            self.bits_allocated > 1
+            and self.planar_configuration == 0
+            and self.photometric_interpretation != "YBR_FULL_422"
+        )
+
+    @property
     def native_bytes(self) -> int:
         """Length of one frame without compression, without the byte that makes it even."""
         bits = self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
