@@ -117,11 +117,6 @@ def _blacken_all(
     """Black out what is found, and look again: large text may have hidden small."""
     black = _black(frames[0], header, ds)
     found: list[Box] = []
-    if outside is not None:
-        was_black = all((each[outside] == black).all() for each in stored)
-        for each in stored:
-            each[outside] = black
-        found += [] if was_black else [Box(0, 0, header.rows, header.columns)]
     for _ in range(_MOST_ROUNDS):
         boxes = [
             box
@@ -134,6 +129,11 @@ def _blacken_all(
             for box in boxes:
                 each[box.top : box.bottom, box.left : box.right] = black
         found += boxes
+    # Only now: an edge of a region may cut through a line, whose half nothing would read.
+    if outside is not None and any((each[outside] != black).any() for each in stored):
+        for each in stored:
+            each[outside] = black
+        found.append(Box(0, 0, header.rows, header.columns))
     return found
 
 

@@ -72,10 +72,6 @@ class Known:
         )
         self._literal = _any_of(self.literals)
 
-    def __or__(self, other: "Known") -> "Known":
-        """What either knows."""
-        return Known(self.names | other.names, self.literals | other.literals)
-
     def redact(self, text: str) -> tuple[str, int]:
         """The text with what is known replaced, and how often that was.
 
