@@ -202,7 +202,8 @@ def count_flops(phase: str, case: Path) -> int:
         task = PHASES[phase](case, Path(out))[0]
         counter: Any = FlopCounterMode(display=False)  # without types
         with counter:
-            task.loss(next(task.batches))[0].backward()
+            loss: Any = task.loss(next(task.batches))[0]
+            loss.backward()
     return int(counter.get_total_flops())
 
 
