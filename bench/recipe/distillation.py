@@ -12,7 +12,7 @@ import torch
 from bench.recipe.answers import answers, classified, names_the_class, names_the_study
 from bench.recipe.figures import Losses, gain, loss, loss_change
 from bench.recipe.losses import sequence_losses
-from bench.recipe.record import Record, curves, proof, table
+from bench.recipe.record import Record, points, proof, table
 from bench.recipe.setting import Setting, image_id
 from osler.evaluation.caption_figures import DESCRIBE
 from osler.evaluation.class_answers import CLASS_QUESTION
@@ -24,7 +24,6 @@ from osler.preprocess.processor import Processor
 from osler.training.decoder import Batch, initialise
 from osler.training.recipes.distill import DistillConfig, distill
 from osler.training.recipes.job import save_result
-from osler.training.run_log import read_metrics
 from osler.training.taught_batches import PackSequences
 from osler.training.teachers import Told, reading_batch
 
@@ -53,37 +52,35 @@ def prove(setting: Setting) -> Record:
         distill(setting.job(folder, student, steps), config)
     folders[TEACHER] = setting.chat_model
     layers = load_medgemma(setting.chat_model).config.text_config.num_hidden_layers
-    runs = {name: read_metrics(folders[name].parent) for name in (TAUGHT, PLAIN)}
+    perplexities, said = _perplexities(setting, folders), _answers(setting, folders)
     return proof(
         tables=[
             table(
                 "Perplexity of held-back sequences",
                 "Of text, and of answers about images. n: sequences. A loss change (nats a token) "
                 "below zero is a gain.",
-                _perplexities(setting, folders),
+                perplexities,
             ),
             table(
                 "Answers about validation images",
                 f"Right is a description that names modality and body part, and an answer to "
                 f'"{CLASS_QUESTION}" that names the right class. The gain is paired by image.',
-                _answers(setting, folders),
+                said,
             ),
         ],
         plots=[
-            curves(
-                "distillation.png",
-                "What the students learn from, while they learn",
-                "step",
-                "nats a token",
-                {
-                    name: {
-                        "loss": [
-                            (line["step"], line["loss"], 0.0) for line in lines if "loss" in line
-                        ]
-                    }
-                    for name, lines in runs.items()
-                },
-            )
+            points(
+                "distillation-perplexity.png",
+                "How well held-back text and answers are foretold (less is better)",
+                "perplexity",
+                [figure for figure in perplexities if figure.metric == "perplexity"],
+            ),
+            points(
+                "distillation-answers.png",
+                "Answers about validation images",
+                "share that is right",
+                [figure for figure in said if figure.metric == ACCURACY],
+            ),
         ],
         settings={
             "steps": steps,

@@ -41,9 +41,9 @@ def markdown(name: str, record: Record, pictures: str) -> str:
         pictures: the folder of its pictures, as the document names it.
     """
     command = f"python -m bench.recipe --data DIR --run RUN --out OUT --only {name}"
+    took = f"training and measuring took {record['seconds'] / 60:.0f} minutes"
     about = "; ".join(f"{key}: {value}" for key, value in record["settings"].items())
-    measured = f"osler {record['osler']}, {record['seconds'] / 60:.0f} minutes"
-    parts = [f"    {command}", f"{about}. Measured with {measured}."]
+    parts = [f"```\n{command}\n```", f"{about}; {took}."]
     for plot in record["plots"]:
         parts.append(f"![{plot['title']}]({pictures}/{plot['file']})")
     for table in record["tables"]:

@@ -83,6 +83,10 @@ def _curves(plot: Record) -> "Picture":
         axes.grid(color="0.9")
         if plot["log_x"]:
             axes.set_xscale("log")
+    for axes in grid[max(0, len(panels) - columns) : len(panels)]:
+        axes.set_xlabel(plot["x"])
+    for axes in grid[::columns]:
+        axes.set_ylabel(plot["y"])
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     handles = [
@@ -90,8 +94,6 @@ def _curves(plot: Record) -> "Picture":
         for place, name in enumerate(series)
     ]
     picture.suptitle(plot["title"])
-    picture.supxlabel(plot["x"], fontsize="medium")
-    picture.supylabel(plot["y"], fontsize="medium")
     picture.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return picture
 

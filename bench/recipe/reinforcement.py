@@ -20,8 +20,8 @@ from osler.training.run_log import read_metrics
 
 TITLES: dict[Lesson, str] = {
     "choice": "choose the finding by its letter (the lesson)",
-    "pneumonia": "pneumonia, yes or no (not asked in training)",
-    "vqa_rad": "VQA-RAD, yes or no (not asked in training)",
+    "pneumonia": "pneumonia, yes or no (not in the lesson)",
+    "vqa_rad": "VQA-RAD, yes or no (not in the lesson)",
 }
 BEFORE, AFTER = "before", "after"
 # A tenth of the decoder's rate while it learnt to speak; the recipe's own is for large models.

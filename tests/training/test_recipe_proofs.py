@@ -1,10 +1,12 @@
 """The bench that proves the recipe's phases: its arithmetic, its page, and a quick run of all."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -160,12 +162,20 @@ def test_a_picture_of_no_curve_is_drawn(tmp_path: Path) -> None:
 
 
 def several(copies: int) -> list[PackedImage]:
-    """Images of every class, each a patient of its own."""
+    """Images of every class, each of something else and a patient of its own."""
     return [
-        replace(item, key=f"{place:04}-{number}", group=f"{place}-{number}")
+        replace(item, group=f"{place}-{number}", image_bytes=noise(place * copies + number))
         for number in range(copies)
         for place, item in enumerate(one_of_each_class())
     ]
+
+
+def noise(seed: int) -> bytes:
+    """A WebP file of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "WEBP")
+    return buffer.getvalue()
 
 
 @pytest.mark.slow
