@@ -166,7 +166,9 @@ def tuned(case: Path, out: Path, method: str = "full") -> tuple[Task[Any], LoopC
     return task, LoopConfig(steps=1, bf16=True), _read(made[0].ids_BL)
 
 
-PHASES = {
+Prepare = Callable[[Path, Path], tuple[Task[Any], LoopConfig, int]]
+
+PHASES: dict[str, Prepare] = {
     "contrastive": contrastive,
     "text": text,
     "talk": talk,
@@ -202,7 +204,7 @@ def count_flops(phase: str, case: Path) -> int:
         task = PHASES[phase](case, Path(out))[0]
         counter: Any = FlopCounterMode(display=False)  # without types
         with counter:
-            loss: Any = task.loss(next(task.batches))[0]
+            loss: Any = task.loss(next(task.batches))[0]  # `backward` has no types
             loss.backward()
     return int(counter.get_total_flops())
 
@@ -230,8 +232,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         start = time.perf_counter()
-        prepare: Callable[[Path, Path], tuple[Task[Any], LoopConfig, int]] = PHASES[given.phase]
-        task, recipe, units = prepare(given.case, out)
+        task, recipe, units = PHASES[given.phase](given.case, out)
         loop = replace(
             recipe,
             # The last step's end is not seen, as a checkpoint follows it.
