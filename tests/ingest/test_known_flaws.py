@@ -151,6 +151,12 @@ def test_a_volume_of_a_gigavoxel_in_four_hundred_bytes() -> None:
         _scanned(bytes(volume))
 
 
+@pytest.mark.parametrize("start", [bytes(4) + b"n+2\0", bytes(344) + b"n+1"])
+def test_a_volume_whose_header_breaks_off(start: bytes) -> None:
+    with pytest.raises(InputError, match=r"^x: the NIfTI file is damaged or truncated$"):
+        _scanned(start + bytes(0 if len(start) > 300 else 200))
+
+
 def _scanned(data: bytes, name: str = "x") -> None:
     facts = {"task": "describe", "source": name, "whole": True}
     decoding_workers.ask(facts, data, receive_payload)
