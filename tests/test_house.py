@@ -71,7 +71,7 @@ def _names(requirements: list[str]) -> set[str]:
 def _pins(lock: str) -> set[str]:
     lines = (ROOT / lock).read_text().splitlines()
     pins = [line for line in lines if not line.startswith(("#", "-r"))]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+(; .+)?", pin) for pin in pins)
     return _names(pins)
 
 
