@@ -35,7 +35,7 @@ RGB = np.stack([SMOOTH >> 4, SMOOTH[::-1] >> 4, SMOOTH[:, ::-1] >> 4], axis=-1).
 ENCAPSULATED = [s for s in (*LOSSLESS_SYNTAXES, *LOSSY_SYNTAXES) if uid.UID(s).is_encapsulated]
 DECODER_OF: dict[str, str] = {
     **dict.fromkeys(uid.UncompressedTransferSyntaxes, "numpy"),
-    uid.RLELossless: "imagecodecs",
+    uid.RLELossless: "pydicom",
     **dict.fromkeys(uid.JPEGTransferSyntaxes, "gdcm"),
     **dict.fromkeys(uid.JPEGLSTransferSyntaxes, "gdcm"),
     **dict.fromkeys(uid.JPEG2000TransferSyntaxes, "openjpeg"),

@@ -41,7 +41,8 @@ def test_a_table_of_values_gives_what_each_value_gives(one: Image, monkeypatch) 
     monkeypatch.setattr(rendering, "_MOST_TABLE_ENTRIES", 0)
     each = render(one, medgemma_version="1.5")
     monkeypatch.undo()
-    wide = replace(one, values=np.tile(one.values, (3, 3)))  # so that a table is worth while
+    # Wide enough that a table is worth while.
+    wide = replace(one, values=np.tile(one.values, (3, 3)))  # type: ignore[arg-type]  # its own dtype
     np.testing.assert_array_equal(
         render(wide, medgemma_version="1.5")[: len(each), : each.shape[1]], each
     )

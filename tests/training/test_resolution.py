@@ -31,7 +31,7 @@ def test_all_but_the_positions_is_the_same() -> None:
     pixels = torch.randn(1, 3, vision.image_size * 2, vision.image_size * 2)
     assert larger.embed_images(pixels).isfinite().all()
     with torch.no_grad():
-        larger.logit_scale += 1
+        larger.logit_scale.add_(1)
     assert not torch.equal(larger.logit_scale, model.logit_scale), "the weights are copies"
 
 

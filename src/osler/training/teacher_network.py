@@ -90,7 +90,9 @@ class TeacherNetwork(nn.Module):
             inside = outside
         self.stages = nn.Sequential(*stages)
         self.classifier = nn.Linear(sizes.channels[-1], sizes.classes)
-        self.to(memory_format=torch.channels_last)
+        for parameter in self.parameters():  # as the convolutions are quickest on CPUs
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels_BCSS: Tensor) -> Tensor:
         """Score.
@@ -147,7 +149,8 @@ class LabelTask:
 @torch.no_grad()
 def judged(teacher: TeacherNetwork, pixels_BCSS: Tensor) -> Tensor:
     """The teacher's scores (B, K) of images of any size."""
-    return teacher(resized(pixels_BCSS, teacher.sizes.image_size))
+    scores: Tensor = teacher(resized(pixels_BCSS, teacher.sizes.image_size))
+    return scores
 
 
 def save_teacher(model: TeacherNetwork, folder: Path) -> None:

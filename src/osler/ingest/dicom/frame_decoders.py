@@ -30,7 +30,7 @@ _DECODERS: dict[str, tuple[str, ...]] = {
     uid.HTJ2KLossless: _JPEG_2000,
     uid.HTJ2KLosslessRPCL: _JPEG_2000,
     uid.HTJ2K: _JPEG_2000,
-    uid.RLELossless: ("imagecodecs", "pydicom"),
+    uid.RLELossless: ("pydicom",),
 }
 _PLUGINS = {
     "gdcm": ("pydicom.pixels.decoders.gdcm", "_decode_frame"),

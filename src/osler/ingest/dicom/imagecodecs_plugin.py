@@ -1,6 +1,7 @@
-"""imagecodecs as one more of pydicom's pixel data decoders; pydicom asks for these two names."""
+"""imagecodecs as one more of pydicom's pixel data decoders; pydicom asks for these two names.
 
-import struct
+Not for RLE, which it reads beyond the end of where a file is damaged.
+"""
 
 import imagecodecs
 import numpy as np
@@ -9,7 +10,6 @@ from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import DecodeRunner
 
 _SYNTAXES = (
-    uid.RLELossless,
     *uid.JPEGTransferSyntaxes,
     *uid.JPEGLSTransferSyntaxes,
     uid.JPEG2000,
@@ -26,24 +26,9 @@ def is_available(syntax: str) -> bool:
     return syntax in DECODER_DEPENDENCIES
 
 
-def _rle(codestream: bytes, runner: DecodeRunner) -> bytes:
-    """Planes of samples, colour by colour (PS3.5 annex G)."""
-    kind = np.dtype(f"<u{runner.bits_allocated // 8}")
-    runner.set_option("planar_configuration", int(runner.samples_per_pixel > 1))
-    size = runner.rows * runner.columns * runner.samples_per_pixel * kind.itemsize
-    if struct.unpack_from("<I", codestream)[0] != runner.samples_per_pixel * kind.itemsize:
-        raise ValueError("another number of segments than samples have bytes")
-    decoded = bytes(imagecodecs.dicomrle_decode(codestream, kind))
-    if len(decoded) != size:
-        raise ValueError("segments of another length than the frame")
-    return decoded
-
-
 def decode_frame(codestream: bytes, runner: DecodeRunner) -> bytes:
     """Decode one frame for pydicom, which is told how wide the samples came out."""
     syntax = runner.transfer_syntax
-    if syntax == uid.RLELossless:
-        return _rle(codestream, runner)
     if syntax in uid.JPEGLSTransferSyntaxes:
         samples = imagecodecs.jpegls_decode(codestream)
     elif syntax in uid.JPEG2000TransferSyntaxes:
