@@ -83,6 +83,9 @@ def _curves(plot: Record) -> "Picture":
         axes.grid(color="0.9")
         if plot["log_x"]:
             axes.set_xscale("log")
+            axes.minorticks_off()
+            known = sorted({x for points in of_panel.values() for x, _, _ in points})
+            axes.set_xticks(known, [f"{x:,}" for x in known])
     for axes in grid[max(0, len(panels) - columns) : len(panels)]:
         axes.set_xlabel(plot["x"])
     for axes in grid[::columns]:
