@@ -46,7 +46,7 @@ def test_members_are_where_they_are_said_to_be() -> None:
 def test_a_member_that_leads_out(name: str, tmp_path: Path) -> None:
     path = tmp_path / "slip.zip"
     path.write_bytes(packed({"a.dcm": FILM, name: FILM}))
-        with pytest.raises(UnreadableFileError, match=r"slip\.zip: .* leads out of it$"):
+    with pytest.raises(UnreadableFileError, match=r"slip\.zip: .* leads out of it$"):
         scan(path)
     assert [each.name for each in tmp_path.iterdir()] == ["slip.zip"]
 
