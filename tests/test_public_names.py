@@ -31,7 +31,7 @@ def test_the_faces_of_the_models() -> None:
     assert issubclass(Assistant, ChatModel)
     assert issubclass(RemoteAssistant, ChatModel)
     assert _public(ImageTextEncoder) == [
-        *("classify", "config", "embed_images", "embed_texts", "processor", "save"),
+        *("classify", "compare", "config", "embed_images", "embed_texts", "processor", "save"),
     ]
     assert list(inspect.signature(osler.load).parameters) == [
         *("name", "device", "dtype", "version", "engine", "engine_token"),

@@ -142,7 +142,7 @@ def test_what_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "x.nii.gz").write_bytes(whole[:-30])
     with pytest.raises(UnreadableFileError, match="truncated"):
         scan(tmp_path / "x.nii.gz")
-    monkeypatch.setattr(nifti, "MAX_FILE_BYTES", 500)
+    monkeypatch.setattr(nifti, "inflated_bytes", lambda packed_bytes: 500)
     with pytest.raises(UnsupportedError, match="inflates to more than the 500 bytes"):
         describe(whole, "x.nii.gz", whole=True)
 
