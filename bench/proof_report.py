@@ -66,7 +66,7 @@ ROWS = (
     ),
     Row(
         comparison="prefill_8k",
-        title="prompt of 8,192, tokens/s",
+        title="prompt of 8,000, tokens/s",
         figure=_of("prefill_tok_s"),
         target=1,
     ),
