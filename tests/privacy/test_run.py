@@ -107,6 +107,7 @@ def test_bad_files_are_named_and_the_others_written(
     (folder / "scan.pdf").write_bytes(b"%PDF-1.4")
     (folder / "empty.txt").write_bytes(b"")
     (folder / "list.csv").write_text("Quillfeather,Zeb,1957-03-14")
+    (folder / "letters.dcm").write_text("DICM")
     (folder / "DICOMDIR").write_bytes(_dicomdir())
     out = tmp_path / "clean"
     assert run(folder, out) == 1
@@ -117,13 +118,14 @@ def test_bad_files_are_named_and_the_others_written(
         ("scan.pdf", "a PDF"),
         ("empty.txt", "empty"),
         ("list.csv", "a table"),
+        ("letters.dcm", "not what its name says"),
     ]:
         (line,) = [line for line in said.splitlines() if name in line]
         assert reason in line
-    assert said.splitlines()[-1] == "osler: 5 of 9 files were refused and not written"
+    assert said.splitlines()[-1] == "osler: 6 of 10 files were refused and not written"
     report = json.loads((out / "report.json").read_text())
     assert len(report["files"]) == 4
-    assert len(report["refused"]) == 5
+    assert len(report["refused"]) == 6
     assert [one["reason"][:10] for one in report["left_out"]] == ["a DICOMDIR"]
     assert "broken" not in (out / "report.txt").read_text()
 

@@ -29,6 +29,8 @@ _GZIP = b"\x1f\x8b"
 _DICOMDIR = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, in the file meta information
 _META_BYTES = 512
 _TABLES = (".csv", ".tsv", ".tab")
+# What such a file holds, where it is damaged, is no text, however much it looks like one.
+_IMAGES = (".dcm", ".dicom", ".nii", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".mrxs")
 _REFUSED = (
     (b"%PDF", "a PDF, which cannot be cleaned"),
     (b"{\\rtf", "RTF, which is not cleaned"),
@@ -75,6 +77,8 @@ def _answer(header: dict[str, Any], payload: memoryview) -> bytes:
     kind = _kind_of(data)
     if kind == "text" and header["source"].lower().endswith(_TABLES):
         raise UnsupportedError("a table, whose columns nothing explains; it is not cleaned")
+    if kind == "text" and header["source"].lower().endswith(_IMAGES):
+        raise UnreadableFileError("not what its name says it is")
     if kind == "dicomdir":
         return pack(Told(kind=kind))
     if kind == "dicom":
