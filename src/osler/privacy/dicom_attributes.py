@@ -23,7 +23,7 @@ from osler.privacy.dicom_values import (
     has_form,
 )
 from osler.privacy.free_text import TextCleaner
-from osler.privacy.profile import Action, Profile
+from osler.privacy.profile import OLDEST_AGE, Action, Profile
 from osler.privacy.pseudonyms import Pseudonyms
 
 _DEEPEST = 64
@@ -37,7 +37,6 @@ _PATIENT = frozenset(("PatientName", "PatientID", "ClinicalTrialSubjectID"))
 _OVERLAYS, _CURVES = range(0x6000, 0x6100), range(0x5000, 0x5100)
 # Command elements, file meta information and directories have no place in a data set.
 _NO_DATA_SET = (0x0000, 0x0002, 0x0004)
-_OLDEST = 89
 _OFFSET = re.compile(r"[+\-]\d{4}")
 
 
@@ -211,8 +210,8 @@ class AttributeCleaner:
 
     def _keep_age(self, element: DataElement, place: str) -> None:
         text = str(element.value or "")
-        if text.endswith("Y") and text[:-1].isdigit() and int(text[:-1]) > _OLDEST:
-            self._replace(element, f"0{_OLDEST + 1}Y", "replaced", place)
+        if text.endswith("Y") and text[:-1].isdigit() and int(text[:-1]) > OLDEST_AGE:
+            self._replace(element, f"0{OLDEST_AGE + 1}Y", "replaced", place)
 
     def _clean_text(self, element: DataElement, place: str, *, all_of_it: bool) -> None:
         """Clean a text that stays; of codes and labels a part would be nonsense, so all goes."""

@@ -10,7 +10,7 @@ from osler.privacy.dates import is_fhir_date, shift_fhir
 from osler.privacy.fhir_attachments import clean_content, clean_div
 from osler.privacy.fhir_references import new_identifier_value, new_reference, new_system
 from osler.privacy.free_text import TextCleaner
-from osler.privacy.profile import Profile
+from osler.privacy.profile import OLDEST_AGE, Profile
 from osler.privacy.pseudonyms import Pseudonyms
 
 Json = dict[str, Any]
@@ -46,7 +46,6 @@ _CONTACT_SYSTEMS = frozenset(("phone", "fax", "email", "pager", "url", "sms", "o
 _BARE_UID = re.compile(r"(?:urn:oid:)?[0-2](?:\.\d{1,64}){3,}")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 _DEEPEST = 100
-_OLDEST = 89
 
 
 class ResourceCleaner:
@@ -262,7 +261,7 @@ class ResourceCleaner:
 
     def _birth_date(self, value: str) -> Any:
         year = value[:4]
-        is_old = not year.isdigit() or date.today().year - int(year) > _OLDEST
+        is_old = not year.isdigit() or date.today().year - int(year) > OLDEST_AGE
         if is_old or not self._profile.retain_characteristics:
             return self._gone("birthDate")
         return self._date("birthDate", value) if is_fhir_date(value) else year

@@ -6,6 +6,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+# Years; who is older is too rare for the age to stay (45 CFR 164.514(b)(2)(i)(C)).
+OLDEST_AGE = 89
 _DATES = frozenset(("DA", "DT", "TM"))
 
 # CID 7050, De-identification Method.
