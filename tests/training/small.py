@@ -29,7 +29,8 @@ def medgemma_folder(folder: Path) -> Path:
 def small_pack(folder: Path) -> Path:
     """Images of every class, and the texts of the pack in a line or two."""
     write_image_pack(folder, "train", one_of_each_class())
-    write_image_pack(folder, "val", [i for i in one_of_each_class() if i.set_name == "us_busi"])
+    held_back = ("cxr_kermany", "us_busi")
+    write_image_pack(folder, "val", [i for i in one_of_each_class() if i.set_name in held_back])
     visit = {"section_header": "CC", "dialogue": "Doctor: What is it?", "section_text": "A cough."}
     rows: dict[str, Sequence[dict[str, Any]]] = {
         "medquad": [{"question": "What is a virus ?", "answer": "It is very small. " * 20}] * 3,

@@ -105,8 +105,8 @@ def closed_question_figures(
     yes_no_N = np.array([question.is_yes_or_no for question in asked])
     for name, chosen_N in (
         ("VQA-RAD, all closed questions", np.ones(len(asked), dtype=bool)),
-        ("yes or no", yes_no_N),
-        ("one or the other", ~yes_no_N),
+        ("VQA-RAD, yes or no", yes_no_N),
+        ("VQA-RAD, one or the other", ~yes_no_N),
     ):
         groups = [q.item.group for q, kept in zip(asked, chosen_N, strict=True) if kept]
         if not groups:

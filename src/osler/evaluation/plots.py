@@ -42,14 +42,23 @@ def draw_report(figures: Sequence[Figure], folder: Path) -> list[Path]:
     return drawn
 
 
+def of_sets(figures: Iterable[Figure]) -> dict[str, dict[str, Figure]]:
+    """Figures by what was measured, then by whom.
+
+    Of several the first stays: the encoder's own come again, without targets, beside the answers.
+    """
+    found: dict[str, dict[str, Figure]] = {}
+    for figure in figures:
+        found.setdefault(figure.name, {}).setdefault(figure.by, figure)
+    return found
+
+
 def _draw(figures: Iterable[Figure], says: str, path: Path) -> None:
     try:
         from matplotlib.figure import Figure as Canvas
     except ModuleNotFoundError as error:
         raise UnsupportedError("drawing needs pip install 'osler[plot]'") from error
-    by_set: dict[str, dict[str, Figure]] = {}
-    for figure in figures:
-        by_set.setdefault(figure.name, {})[figure.by] = figure
+    by_set = of_sets(figures)
     picture = Canvas(figsize=(9, 1.2 + 0.55 * len(by_set)), layout="constrained")
     axes = picture.subplots()
     shown = [by for by in _COLORS if any(by in of_set for of_set in by_set.values())]
