@@ -189,11 +189,23 @@ def test_the_embeddings_of_images_are_bounded(tokenizer: Tokenizer) -> None:
     assert len(runner.images_at_once) == 4
 
 
+@dataclass
+class TimedRunner(HashRunner):
+    """Takes a second a step, by a clock that nothing else moves."""
+
+    seconds: float = 0.0
+
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        self.seconds += 1
+        return super().forward(chunks)
+
+
 def test_deadlines_end_answers_and_waits(tokenizer: Tokenizer) -> None:
     limits = Limits(cache_bytes=1_000_000, max_running=1)
-    engine = Engine(HashRunner(), tokenizer, limits=limits)
+    runner = TimedRunner()
+    engine = Engine(runner, tokenizer, limits=limits, clock=lambda: runner.seconds)
     params = SamplingParams(max_new_tokens=900)
-    answering = engine.submit(text_prompt(370), params, deadline_s=0.2)
+    answering = engine.submit(text_prompt(370), params, deadline_s=20.0)
     waiting = engine.submit(text_prompt(371), params, deadline_s=0.0)
     first = answer(answering)
     assert first.finish_reason == "timeout"

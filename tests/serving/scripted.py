@@ -11,8 +11,8 @@ from osler.inference.continuation import (
     GenerationTimings,
     Piece,
 )
-from osler.inference.engine import EngineStats
 from osler.inference.sampling import SamplingParams, TokenLogprob
+from osler.inference.stats import EngineStats
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
 

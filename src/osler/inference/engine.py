@@ -10,7 +10,6 @@ Shapes: N images, C channels, S image side, V vocabulary, R scores.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from time import perf_counter
@@ -29,42 +28,12 @@ from osler.inference.runner import Runner
 from osler.inference.sampling import SamplingParams
 from osler.inference.scheduler import Scheduler, Work
 from osler.inference.sequence import Sequence as Job
+from osler.inference.stats import EngineStats
 from osler.preprocess.processor import Prompt
 from osler.preprocess.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from osler.inference.constraint import Grammars
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineStats:
-    """What an engine does, and has done since it was made.
-
-    Attributes:
-        running: requests that are worked on.
-        waiting: requests that wait.
-        pages_used: global pages that running requests use.
-        pages_kept: global pages that hold what is known and nobody uses.
-        pages_total: global pages in all.
-        prompt_tokens: ids of prompts that were begun.
-        cached_tokens: how many of them were known.
-        new_tokens: ids generated.
-        drafted_tokens: ids guessed.
-        accepted_tokens: how many of them were right.
-        preemptions: how often a request lost its place for want of pages.
-    """
-
-    running: int
-    waiting: int
-    pages_used: int
-    pages_kept: int
-    pages_total: int
-    prompt_tokens: int
-    cached_tokens: int
-    new_tokens: int
-    drafted_tokens: int
-    accepted_tokens: int
-    preemptions: int
 
 
 class Engine:
@@ -77,7 +46,12 @@ class Engine:
     """
 
     def __init__(
-        self, runner: Runner, tokenizer: Tokenizer, *, limits: Limits | None = None
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         """Make room for keys and values.
 
@@ -85,6 +59,7 @@ class Engine:
             runner: the model; no other engine may use it.
             tokenizer: the model's.
             limits: None for the usual ones.
+            clock: seconds since some moment; deadlines, timings and what a guess costs go by it.
 
         Raises:
             MemoryLimitError: there is no room even for one request.
@@ -93,6 +68,7 @@ class Engine:
         self.limits = limits or Limits()
         self._runner = runner
         self._tokenizer = tokenizer
+        self._clock = clock
         self._cache = Cache(runner, self.limits)
         self.context_tokens = self._cache.context_tokens
         self._scheduler = Scheduler(self._cache, self.limits)
@@ -230,16 +206,16 @@ class Engine:
         scheduler.sweep()
         scheduler.admit()
         if images := scheduler.images_to_embed():
-            start = perf_counter()
+            start = self._clock()
             soft_NTD = self._runner.embed_images(stacked(images))
-            scheduler.embedded(images, soft_NTD, perf_counter() - start)
+            scheduler.embedded(images, soft_NTD, self._clock() - start)
             scheduler.sweep()
         works = scheduler.plan()
         if not works:
             return
-        start = perf_counter()
+        start = self._clock()
         logits_RV = self._runner.forward([work.chunk() for work in works])
-        seconds = perf_counter() - start
+        seconds = self._clock() - start
         if all(work.sequence.decodes for work in works):
             scheduler.cost.observe(len(works), sum(work.tokens for work in works), seconds)
         ends = accumulate(work.scores for work in works)
@@ -259,7 +235,7 @@ class Engine:
                 job.fail(error)
                 return
         self._cache.note(job, tail=stage == "prefill_s" and work.scores > 0)
-        job.seconds[stage] += perf_counter() - start
+        job.seconds[stage] += self._clock() - start
         if job.answer.finish_reason:
             scheduler.leave(job)
             job.finish(job.answer.finish_reason)
@@ -360,6 +336,7 @@ class Engine:
             tenant=tenant,
             deadline_s=deadline_s,
             draft_tokens=self.limits.draft_tokens,
+            clock=self._clock,
         )
 
     @cached_property

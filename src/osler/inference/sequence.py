@@ -1,7 +1,7 @@
 """One request on its way through the engine: ids, pages, and where the time went."""
 
 from bisect import bisect_right
-from time import perf_counter
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class Sequence:
         tenant: str,
         deadline_s: float | None,
         draft_tokens: int,
+        clock: Callable[[], float],
     ) -> None:
         """Be ready to wait for a place.
 
@@ -49,6 +50,7 @@ class Sequence:
             tenant: with whom it may share what was read.
             deadline_s: seconds after it is handed in when it ends as "timeout"; None for never.
             draft_tokens: the most tokens to guess at once.
+            clock: the engine's.
         """
         self.request = request
         self.answer = answer
@@ -64,7 +66,8 @@ class Sequence:
         self.policy = DraftPolicy(draft_tokens)
         self.cached_tokens: int | None = None
         self.seconds = dict.fromkeys(("image_encode_s", "prefill_s", "decode_s"), 0.0)
-        self._handed_in = perf_counter()
+        self._clock = clock
+        self._handed_in = clock()
         self._admitted: float | None = None
         self._deadline_s = deadline_s
         self._starts = [image.start for image in images]
@@ -95,12 +98,12 @@ class Sequence:
 
     def hand_in(self) -> None:
         """Note the beginning of its wait."""
-        self._handed_in = perf_counter()
+        self._handed_in = self._clock()
 
     def admit(self) -> None:
         """Note the end of its wait; a second time changes nothing."""
         if self._admitted is None:
-            self._admitted = perf_counter()
+            self._admitted = self._clock()
 
     def cut(self, length: int) -> int:
         """The nearest length at or below this one that cuts no image."""
@@ -122,7 +125,7 @@ class Sequence:
         """Whether it was called off or is late."""
         if self.request.is_cancelled:
             return "cancelled"
-        waited_s = perf_counter() - self._handed_in
+        waited_s = self._clock() - self._handed_in
         if self._deadline_s is not None and waited_s >= self._deadline_s:
             return "timeout"
         return None
@@ -131,7 +134,7 @@ class Sequence:
         """End the answer, if it has not ended itself, and tell who waits for it."""
         if self.answer.finish_reason is None:
             self.request.tell(*self.answer.finish(reason))
-        admitted = perf_counter() if self._admitted is None else self._admitted
+        admitted = self._clock() if self._admitted is None else self._admitted
         self.request.tell(
             self.answer.generation(
                 queue_s=admitted - self._handed_in,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from osler.inference.continuation import Generation
-from osler.inference.engine import EngineStats
+from osler.inference.stats import EngineStats
 from osler.serving.gate import Gate
 from osler.serving.metrics import Counter, Histogram, Metric, Reading, exposition
 

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from osler.inference.continuation import Generation, Piece
-from osler.inference.engine import EngineStats
 from osler.inference.sampling import SamplingParams
+from osler.inference.stats import EngineStats
 from osler.preprocess.processor import Processor, Prompt
 from osler.tasks.encoder import ImageTextEncoder
 
