@@ -4,8 +4,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import openai
 import pytest
@@ -31,13 +32,24 @@ def gauge(url: str, name: str) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
 
 
+@contextmanager
+def begun(url: str, length: int) -> Iterator[socket.socket]:
+    """A request whose body of so many bytes has begun to arrive: a server's end waits for it."""
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Length: {length}\r\n\r\n{{".encode())
+        until(lambda: gauge(url, "osler_held_bytes") > 0)
+        yield connection
+
+
 def test_hanging_up_in_mid_stream_cancels(
     client: openai.OpenAI, url: str, engine: ScriptedEngine
 ) -> None:
-    engine.answer = ("word ",) * 1000
-    stream = ask(client, stream=True, n=2)
-    next(iter(stream))
     engine.pace.clear()
+    stream = ask(client, stream=True, n=2)
+    next(iter(stream))  # says who speaks, before the first word
+    assert not any(work.cancelled.is_set() for work in engine.works)
     stream.close()
     until(lambda: all(work.cancelled.is_set() for work in engine.works))
     until(lambda: gauge(url, "osler_answers_open") == 0)
@@ -46,14 +58,9 @@ def test_hanging_up_in_mid_stream_cancels(
 
 def test_hanging_up_while_waiting_for_the_whole_cancels(url: str, engine: ScriptedEngine) -> None:
     engine.pace.clear()
-    host, port = url.removeprefix("http://").split(":")
     body = json.dumps(BODY).encode()
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(head.encode() + body)
+    with begun(url, len(body)) as connection:
+        connection.sendall(body[1:])
         until(lambda: engine.works)
         assert not engine.works[0].cancelled.is_set()
     until(engine.works[0].cancelled.is_set)
@@ -63,11 +70,8 @@ def test_hanging_up_while_waiting_for_the_whole_cancels(url: str, engine: Script
 def test_hanging_up_in_the_middle_of_the_body_leaves_nothing(
     url: str, engine: ScriptedEngine
 ) -> None:
-    host, port = url.removeprefix("http://").split(":")
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
-        until(lambda: gauge(url, "osler_held_bytes") > 0)
+    with begun(url, 1000):
+        pass
     until(lambda: gauge(url, "osler_held_bytes") == 0)
     assert gauge(url, "osler_answers_open") == 0
 

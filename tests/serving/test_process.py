@@ -1,5 +1,6 @@
 """`osler serve` as a process: its first line, its end, and what it does not start with."""
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from osler.cli import main
 from tests.serving.conftest import WEB, client_of
-from tests.serving.test_leaving import until
+from tests.serving.test_leaving import begun, until
 from tests.serving.test_refusals import JSON
 
 OSLER = [sys.executable, "-c", "import sys; from osler.cli import main; sys.exit(main())"]
@@ -67,7 +68,9 @@ def server(medgemma_folder: Path) -> Iterator[Process]:
 
 
 def test_sigterm_under_load_ends_what_was_begun(server: Process) -> None:
-    with client_of(server.url) as client:
+    late = json.dumps(LONG | {"max_tokens": 4, "stream": False}).encode()
+    # However soon the streams end, the server has the late one to wait for.
+    with client_of(server.url) as client, begun(server.url, len(late)) as connection:
         streams = [client.chat.completions.create(**LONG, max_tokens=40) for _ in range(3)]
         for stream in streams:
             next(stream)
@@ -77,18 +80,20 @@ def test_sigterm_under_load_ends_what_was_begun(server: Process) -> None:
         assert refused.status_code == 503
         for stream in streams:
             assert list(stream)[-1].choices[0].finish_reason in ("stop", "length")
+        connection.sendall(late[1:])
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
     assert server.process.wait(60) == 0
     assert not any("Traceback" in line or "Hello" in line for line in server.lines)
 
 
 def test_a_second_sigterm_ends_at_once(server: Process) -> None:
-    with client_of(server.url) as client:
+    with client_of(server.url) as client, begun(server.url, 1000):
         stream = client.chat.completions.create(**LONG, max_tokens=4000)
         next(stream)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: WEB.get(f"{server.url}/health").status_code == 503)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 128 + signal.SIGTERM
+        assert server.process.wait(60) == 128 + signal.SIGTERM
         stream.close()
 
 
