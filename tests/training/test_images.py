@@ -11,7 +11,7 @@ from torch import nn
 
 from osler.preprocess.squaring import square as processor_square
 from osler.training.embeddings import sines_and_cosines, whiten
-from osler.training.images import augment, square, to_model_range
+from osler.training.images import augment, square, to_model_range, variation
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -31,8 +31,8 @@ def test_training_sees_an_image_as_the_processor_shows_it() -> None:
 def test_augment_keeps_shape_and_range_and_differs_from_call_to_call() -> None:
     squares = torch.from_numpy(noise(64, 64).transpose(2, 0, 1).copy())[None].repeat(3, 1, 1, 1)
     generator = torch.Generator().manual_seed(0)
-    first = augment(squares, ["cxr_kermany", "derm_ham10000", "us_busi"], generator)
-    second = augment(squares, ["cxr_kermany", "derm_ham10000", "us_busi"], generator)
+    first = augment(squares, variation(["cxr_kermany", "derm_ham10000", "us_busi"], generator))
+    second = augment(squares, variation(["cxr_kermany", "derm_ham10000", "us_busi"], generator))
     assert first.shape == (3, 3, 64, 64)
     assert first.dtype == torch.float32
     assert -1 <= first.min() < first.max() <= 1
@@ -46,7 +46,7 @@ def test_only_images_without_an_upright_are_turned() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def upright(set_name: str) -> bool:
-        image = augment(bright_above, [set_name], generator)[0]
+        image = augment(bright_above, variation([set_name], generator))[0]
         return bool(image[:, :16].mean() > image[:, 16:].mean() + 0.5)
 
     assert all(upright("cxr_kermany") for _ in range(20))
@@ -59,7 +59,7 @@ def test_bodies_with_a_left_and_a_right_are_never_mirrored() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def mirrored(set_name: str) -> bool:
-        image = augment(bright_left, [set_name], generator)[0]
+        image = augment(bright_left, variation([set_name], generator))[0]
         return bool(image[..., :16].mean() < image[..., 16:].mean())
 
     assert not any(mirrored("cxr_kermany") for _ in range(20))
@@ -71,7 +71,7 @@ def test_colours_keep_their_hue() -> None:
     red[:, 0] = 120
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        inside = augment(red, ["derm_ham10000"], generator)[0, :, 12:20, 12:20] + 1.0
+        inside = augment(red, variation(["derm_ham10000"], generator))[0, :, 12:20, 12:20] + 1.0
         assert torch.allclose(inside[1], inside[2], atol=1e-5)
         assert (inside[0] > inside[1]).all()
 

@@ -2,10 +2,12 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from osler.models.medsiglip import MedSiglip
@@ -14,12 +16,14 @@ from osler.testing.packs import one_of_each_class
 from osler.training.captions import class_key
 from osler.training.distributed import Ranks
 from osler.training.lessons import (
+    Guide,
     LessonBatches,
     Lessons,
     LessonTask,
     Shown,
     WithClasses,
     choice_loss,
+    guide_loss,
     kept_views,
     see,
     varied_images,
@@ -166,6 +170,35 @@ def test_a_part_without_weight_is_not_computed() -> None:
     loss.backward()
     assert all(p.grad is None for p in alone.encoders.text_model.parameters())
     assert alone.classifier.weight.grad is not None
-    # The teacher stands beside the labels: without them it is not asked.
-    task = LessonTask(alone, batches, label_weight=0.0, teach=lambda _: torch.zeros(1, 3))
-    assert task.loss(batch)[1].keys() == {"pairs", "choice"}
+
+
+def test_a_guide_is_moved_with_the_image_that_it_is_of() -> None:
+    items = one_of_each_class()[:2]
+    bright = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    bright[:, :, :, 20:] = 255
+    maps = bright.float()[:, :1, ::4, ::4] / 255
+    show = varied_images(items, bright, guide=Guide(maps_NCSS=maps, grid=8))
+    shown = show([(i, random.Random(seed)) for i in (0, 1) for seed in range(8)])
+    seen = F.avg_pool2d(there(shown.pixels_BCSS)[:, :1], 4).flatten(1)
+    guide = there(shown.guide_BPC)
+    assert guide.shape == (16, 64, 1)
+    pairs = zip(seen, guide[..., 0], strict=True)
+    alike = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
+    assert min(alike) > 0.9
+
+
+def test_a_tower_follows_its_guide() -> None:
+    batches = three_sets(Ranks())
+    batch = next(batches)
+    model = WithClasses(tiny_encoders(), 3, guide_channels=5)
+    side = model.encoders.config.vision_config.grid
+    guide = torch.randn(12, side**2, 5)
+    batch = replace(batch, shown=replace(batch.shown, guide_BPC=guide))
+    loss, figures = LessonTask(model, batches, guide_weight=2.0).loss(batch)
+    rest = sum(figures[name] for name in ("pairs", "labels", "choice"))
+    assert float(loss.detach()) == pytest.approx(rest + 2 * figures["guide"], rel=1e-5)
+    loss.backward()
+    assert model.follower is not None
+    assert model.follower.weight.grad is not None
+    torch.testing.assert_close(guide_loss(guide, 3 * guide), torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(guide_loss(guide, -guide), torch.tensor(2.0))

@@ -10,7 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from osler.models.siglip import VisionTower
-from osler.training.images import augment, to_model_range
+from osler.training.images import augment, to_model_range, variation
+from osler.training.optim import precision
 
 
 @torch.inference_mode()
@@ -38,10 +39,12 @@ def encode_images(
     """
     generator = torch.Generator().manual_seed(seed)
     parts = []
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision(torch.device("cpu"), bf16=True):
         for start in tqdm(range(0, len(sets), batch_size), desc="encoding", mininterval=5):
             squares = squares_N3SS[start : start + batch_size]
             names = sets[start : start + batch_size]
-            pixels = augment(squares, names, generator) if varied else to_model_range(squares)
+            pixels = (
+                augment(squares, variation(names, generator)) if varied else to_model_range(squares)
+            )
             parts.append(tower(pixels).bfloat16())
     return torch.cat(parts)

@@ -17,7 +17,7 @@ from osler.errors import UnreadableFileError
 from osler.ingest.image_pack import PackedImage
 from osler.training import phrases
 from osler.training.captions import class_key, contrastive_caption, instruction_pairs
-from osler.training.images import augment, square, to_model_range
+from osler.training.images import Variation, augment, square, to_model_range, variation
 from osler.training.streams.shards import Row
 
 _IMAGE = ("webp", "png", "jpg", "jpeg", "image")
@@ -50,8 +50,12 @@ def pixels(
     """
     if rng is None:
         return to_model_range(square_3SS)
-    generator = torch.Generator().manual_seed(rng.getrandbits(63))
-    return augment(square_3SS[None], [set_name], generator, side_px)[0]
+    return augment(square_3SS[None], drawn_variation(set_name, rng), side_px)[0]
+
+
+def drawn_variation(set_name: str, rng: random.Random) -> Variation:
+    """How one image of a set is varied."""
+    return variation([set_name], torch.Generator().manual_seed(rng.getrandbits(63)))
 
 
 def packed(row: Row) -> PackedImage | None:

@@ -6,6 +6,7 @@ Shapes: N images held, B batch, S image side.
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -54,27 +55,31 @@ def to_model_range(squares_B3SS: Tensor) -> Tensor:
     return squares_B3SS.float() / 127.5 - 1.0
 
 
-def augment(
-    squares_B3SS: Tensor,
-    sets: Sequence[str],
-    generator: torch.Generator,
-    side_px: int | None = None,
-) -> Tensor:
-    """Vary images: zoom, shift, tilt, brightness and contrast; mirror and turn where that is true.
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """How each of some images is varied; the same for all that lies in the places of its pixels.
+
+    Attributes:
+        matrix_B23: places of the result, -1 to 1, to places of the image.
+        gain_B: brightness, about 1.
+        contrast_B: about 1.
+    """
+
+    matrix_B23: Tensor
+    gain_B: Tensor
+    contrast_B: Tensor
+
+
+def variation(sets: Sequence[str], generator: torch.Generator) -> Variation:
+    """Draw zoom, shift, tilt, brightness and contrast; mirror and turn where that is true.
 
     Args:
-        squares_B3SS: uint8.
         sets: the set that each image comes from. Chest and abdomen have a left and a right, so
             they are never mirrored; skin and slides have no upright, so they may be turned by
             any angle. Colours keep their hue: in skin, eyes and slides it is the finding.
         generator: source of the randomness.
-        side_px: of the result; None for that of the squares. Not less than half of it, since
-            nothing is averaged.
-
-    Returns:
-        float32 (B, 3, side_px, side_px), -1 to 1; what is shifted in is black, like the padding.
     """
-    count, side = len(sets), side_px or squares_B3SS.shape[-1]
+    count = len(sets)
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(count).uniform_(low, high, generator=generator)
@@ -93,12 +98,39 @@ def augment(
     matrix_B23 = torch.stack(
         [cosine * across, -sine * down, shift[0], sine * across, cosine * down, shift[1]], dim=-1
     ).view(count, 2, 3)
-    places_B2SS = (matrix_B23 @ _places(side)).view(count, 2, side, side)
-    pixels = F.grid_sample(
-        squares_B3SS.float(), places_B2SS.permute(0, 2, 3, 1), align_corners=False
-    )
+    return Variation(matrix_B23=matrix_B23, gain_B=uniform(0.8, 1.2), contrast_B=uniform(0.8, 1.2))
+
+
+def placed(maps_BCSS: Tensor, varied: Variation, side_px: int) -> Tensor:
+    """What lies in the places of images, moved as these are.
+
+    Args:
+        maps_BCSS: float32; pixels, or a network's maps of them.
+        varied: how.
+        side_px: of the result. Not less than half of what was given, since nothing is averaged.
+
+    Returns:
+        (B, C, side_px, side_px); what is shifted in is 0.
+    """
+    count = len(maps_BCSS)
+    places_B2SS = (varied.matrix_B23 @ _places(side_px)).view(count, 2, side_px, side_px)
+    return F.grid_sample(maps_BCSS, places_B2SS.permute(0, 2, 3, 1), align_corners=False)
+
+
+def augment(squares_B3SS: Tensor, varied: Variation, side_px: int | None = None) -> Tensor:
+    """Vary images.
+
+    Args:
+        squares_B3SS: uint8.
+        varied: how.
+        side_px: of the result; None for that of the squares. See `placed`.
+
+    Returns:
+        float32 (B, 3, side_px, side_px), -1 to 1; what is shifted in is black, like the padding.
+    """
+    pixels = placed(squares_B3SS.float(), varied, side_px or squares_B3SS.shape[-1])
     mean = squares_B3SS[:, :, ::8, ::8].float().mean(dim=(1, 2, 3))
-    gain, contrast = uniform(0.8, 1.2), uniform(0.8, 1.2)
+    gain, contrast = varied.gain_B, varied.contrast_B
     slope, base = gain * contrast / 127.5, gain * (1.0 - contrast) * mean / 127.5
     pixels *= slope[:, None, None, None]
     pixels += base[:, None, None, None]

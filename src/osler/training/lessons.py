@@ -26,8 +26,8 @@ from osler.models.medsiglip import MedSiglip, sigmoid_loss
 from osler.training.captions import class_key, contrastive_caption, is_true_of
 from osler.training.contrastive import Tokenize
 from osler.training.distributed import Ranks
-from osler.training.image_rows import pixels
-from osler.training.images import resized, to_model_range
+from osler.training.image_rows import drawn_variation
+from osler.training.images import augment, placed, resized, to_model_range
 from osler.training.loop import Batches, Size
 from osler.training.streams.mixture import Mixture
 from osler.training.streams.shards import Row
@@ -134,17 +134,35 @@ class Shown:
     Attributes:
         pixels_BCSS: -1 to 1.
         patches_BPD: what a resting tower gave, instead.
+        guide_BPC: what another network sees in the places of the patches.
     """
 
     pixels_BCSS: Tensor | None = None
     patches_BPD: Tensor | None = None
+    guide_BPC: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """What another network sees in each image.
+
+    Attributes:
+        maps_NCSS: of the images as they are; of mean 0 and deviation 1.
+        grid: patches along a side of the tower that is guided.
+    """
+
+    maps_NCSS: Tensor
+    grid: int
 
 
 Show = Callable[[Sequence[tuple[int, random.Random]]], Shown]
 
 
 def varied_images(
-    items: Sequence[PackedImage], squares_N3SS: Tensor, side_px: int | None = None
+    items: Sequence[PackedImage],
+    squares_N3SS: Tensor,
+    side_px: int | None = None,
+    guide: Guide | None = None,
 ) -> Show:
     """Show images varied anew each time.
 
@@ -152,11 +170,20 @@ def varied_images(
         items: of which sets the images are.
         squares_N3SS: uint8 images.
         side_px: of what is shown; None for that of the squares.
+        guide: its maps are varied as the images are.
     """
 
     def show(chosen: Sequence[tuple[int, random.Random]]) -> Shown:
-        varied = [pixels(squares_N3SS[i], items[i].set_name, rng, side_px) for i, rng in chosen]
-        return Shown(pixels_BCSS=torch.stack(varied))
+        pixels, guides = [], []
+        for i, rng in chosen:
+            varied = drawn_variation(items[i].set_name, rng)
+            pixels.append(augment(squares_N3SS[i][None], varied, side_px))
+            if guide is not None:
+                guides.append(placed(guide.maps_NCSS[i][None].float(), varied, guide.grid))
+        return Shown(
+            pixels_BCSS=torch.cat(pixels),
+            guide_BPC=torch.cat(guides).flatten(2).transpose(1, 2) if guides else None,
+        )
 
     return show
 
@@ -248,12 +275,20 @@ class LessonBatches:
 
 
 class WithClasses(nn.Module):
-    """The encoders with the classifier that helps them on their way."""
+    """The encoders with what helps them on their way: a classifier, and eyes for a guide.
 
-    def __init__(self, encoders: MedSiglip, classes: int) -> None:
+    Args:
+        encoders: what is kept in the end.
+        classes: that the classifier tells apart.
+        guide_channels: of the maps that the tower is held against; 0 for no guide.
+    """
+
+    def __init__(self, encoders: MedSiglip, classes: int, guide_channels: int = 0) -> None:
         super().__init__()
         self.encoders = encoders
-        self.classifier = nn.Linear(encoders.config.vision_config.hidden_size, classes)
+        hidden_size = encoders.config.vision_config.hidden_size
+        self.classifier = nn.Linear(hidden_size, classes)
+        self.follower = nn.Linear(hidden_size, guide_channels) if guide_channels else None
 
     def scores(self, pixels_BCSS: Tensor) -> Tensor:
         """Of each class, (B, K)."""
@@ -275,8 +310,9 @@ class LessonTask:
             that knows nothing either.
         choice_weight: weight of choosing, among all captions of the step, those that are true of
             an image. The sigmoid loss alone leaves classes of small sets behind the common ones.
-        teach: pixels (B, C, S, S) to a teacher's scores (B, K), which the plain classification
-            follows on the same view, beside the labels; None for labels alone.
+        guide_weight: weight of following a guide's maps, where the batches bring them and the model
+            has a follower: a tower that starts from nothing learns in every place of an image at
+            once, and what convolutions know of near pixels.
         evaluate: validation figures of the encoders.
     """
 
@@ -290,13 +326,17 @@ class LessonTask:
         pair_weight: float = 1.0,
         label_weight: float = 1.0,
         choice_weight: float = 1.0,
-        teach: Callable[[Tensor], Tensor] | None = None,
+        guide_weight: float = 1.0,
         evaluate: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self.model = model
         self.batches = batches
-        self._weights = {"pairs": pair_weight, "labels": label_weight, "choice": choice_weight}
-        self._teach = teach
+        self._weights = {
+            "pairs": pair_weight,
+            "labels": label_weight,
+            "choice": choice_weight,
+            "guide": guide_weight,
+        }
         self._evaluate = evaluate
 
     def size(self, batch: LessonBatch) -> Size:
@@ -304,9 +344,10 @@ class LessonTask:
         return Size(weight=len(batch.labels_B), units=len(batch.labels_B))
 
     def loss(self, batch: LessonBatch) -> tuple[Tensor, dict[str, float]]:
-        """Sigmoid loss, classification and choice, weighed."""
-        encoders, weights = self.model.encoders, dict(self._weights)
-        pooled = encoders.vision_head(see(encoders, batch.shown)).float()
+        """Sigmoid loss, classification, choice and guidance, weighed."""
+        encoders, weights = self.model.encoders, self._weights
+        patches_BPD = see(encoders, batch.shown)
+        pooled = encoders.vision_head(patches_BPD).float()
         parts: dict[str, Tensor] = {}
         if weights["pairs"] or weights["choice"]:
             told = encoders.text_model(batch.ids_ML).float()
@@ -316,12 +357,9 @@ class LessonTask:
         if weights["labels"]:
             scores_BK = self.model.classifier(pooled).float()
             parts["labels"] = F.cross_entropy(scores_BK, batch.labels_B)
-            if self._teach is not None and batch.shown.pixels_BCSS is not None:
-                with torch.no_grad():
-                    taught_BK = self._teach(batch.shown.pixels_BCSS).softmax(dim=1)
-                parts["taught"] = F.cross_entropy(scores_BK, taught_BK)
-                # Half the lesson: the labels know what the teacher got wrong.
-                weights["taught"] = weights["labels"] = weights["labels"] / 2
+        if self.model.follower is not None and batch.shown.guide_BPC is not None:
+            followed_BPC = self.model.follower(patches_BPD).float()
+            parts["guide"] = guide_loss(followed_BPC, batch.shown.guide_BPC)
         loss = sum((weights[name] * part for name, part in parts.items()), start=torch.zeros(()))
         return loss, {name: part.item() for name, part in parts.items()}
 
@@ -339,6 +377,11 @@ def choice_loss(logits_BM: Tensor, match_BM: Tensor) -> Tensor:
         dim=1
     )
     return torch.where(match_BM.any(dim=1), surprise_B, 0.0).mean()
+
+
+def guide_loss(followed_BPC: Tensor, guide_BPC: Tensor) -> Tensor:
+    """How far from a guide's directions a tower is: 0 for none, 1 for anywhere, 2 for opposite."""
+    return (1.0 - F.cosine_similarity(followed_BPC, guide_BPC, dim=-1)).mean()
 
 
 def right_in_sets(

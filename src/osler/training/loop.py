@@ -1,6 +1,6 @@
 """The one training loop. What is trained, on what, and by which loss is a `Task`.
 
-    micro-batches -> loss -> gradients -> clip -> AdamW -> average -> log, evaluate, checkpoint
+    micro-batches -> loss -> gradients -> clip -> AdamW or Muon -> average -> log, checkpoint
 
 A step has `accumulate` micro-batches on each of N ranks. Every one weighs as many items as its loss
 is a mean over, so a step's gradient is that of the mean over all its items, however they were cut:
@@ -29,9 +29,11 @@ from osler.training.distributed import (
 )
 from osler.training.ema import WeightAverage
 from osler.training.optim import (
+    OptimizerName,
     adamw,
     attention,
     cosine,
+    muon,
     precision,
     seed_everything,
     set_learning_rate,
@@ -49,6 +51,7 @@ class LoopConfig:
     Attributes:
         steps: optimiser steps in all.
         accumulate: micro-batches a step on each rank.
+        optimizer: AdamW, or Muon for the blocks' matrices; they need the same learning rate.
         learning_rate: at its peak.
         schedule: after the warm-up, half a cosine down to 2 % of the peak, or constant.
         warmup_steps: steps of a linear rise from zero.
@@ -71,6 +74,7 @@ class LoopConfig:
 
     steps: int
     accumulate: int = 1
+    optimizer: OptimizerName = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
@@ -95,6 +99,8 @@ class LoopConfig:
             raise InputError("learning_rate must be above 0")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise InputError("ema_decay must lie between 0 and 1")
+        if self.optimizer == "muon" and self.parallel == "fsdp2":
+            raise InputError("muon needs whole matrices, and fsdp2 shards them: use ddp, or adamw")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -209,7 +215,8 @@ class _Run:
         self._layout = Layout(model, config.parallel, ranks)
         inside = self._layout.inside
         self._parameters = [p for p in inside.parameters() if p.requires_grad]
-        self._optimizer = adamw(inside, config.learning_rate, config.weight_decay, config.betas)
+        make = muon if config.optimizer == "muon" else adamw
+        self._optimizer = make(inside, config.learning_rate, config.weight_decay, config.betas)
         self._average = WeightAverage(inside, config.ema_decay) if config.ema_decay else None
         self._state = TrainingState(model=inside, optimizer=self._optimizer, average=self._average)
 

@@ -2,13 +2,20 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from osler.training.distributed import blocks
+from osler.training.muon import Muon
+
+OptimizerName = Literal["adamw", "muon"]
 
 
 def adamw(
@@ -22,11 +29,35 @@ def adamw(
     Parameters without `requires_grad` are not its affair.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
+    return torch.optim.AdamW(
+        _groups(parameters, weight_decay), lr=learning_rate, betas=betas, fused=True
+    )
+
+
+def muon(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Muon:
+    """Muon for the matrices of a model's blocks, AdamW for embeddings, heads and vectors."""
+    inside = {id(p): p for block in blocks(model) for p in block.parameters() if p.requires_grad}
+    matrices = {key: p for key, p in inside.items() if p.ndim == 2}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in matrices]
+    return Muon(
+        matrices.values(),
+        _groups(others, weight_decay),
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        betas=betas,
+    )
+
+
+def _groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
 
 
 def attention(device: torch.device) -> AbstractContextManager[object]:
@@ -39,9 +70,19 @@ def attention(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def precision(device: torch.device, bf16: bool) -> Iterator[None]:
-    """Where `bf16`, matrix products in bfloat16; and `attention` as it suits the device."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), attention(device):
+    """Where `bf16`, and where `has_bf16`, matrix products in bfloat16; and fitting `attention`."""
+    fast = bf16 and has_bf16(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast), attention(device):
         yield
+
+
+@cache
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 itself.
+
+    Processors without such instructions do it a hundred times slower than in float32.
+    """
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def seed_everything(*parts: int) -> None:

@@ -1,4 +1,4 @@
-"""The nano's encoders: images and captions by the sigmoid loss, beside labels and a teacher.
+"""The nano's encoders: images and captions by the sigmoid loss, beside labels and a guide.
 
 encoder   images of 128 px: a third of the patches, a third of the time
 refine    the same at 224 px, the positions resampled
@@ -7,9 +7,8 @@ heads     pooling head and text tower, over a vision tower that rests
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,8 +20,10 @@ from osler.models.config import medsiglip_nano
 from osler.models.medsiglip import MedSiglip
 from osler.tasks.locate import locate
 from osler.training.contrastive import initialise
+from osler.training.convolutional import MAP_CHANNELS
 from osler.training.features import encode_images
 from osler.training.lessons import (
+    Guide,
     LessonBatches,
     Lessons,
     LessonTask,
@@ -36,26 +37,27 @@ from osler.training.loop import LoopConfig, train
 from osler.training.recipes.encoder import caption_tokenizer
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
 from osler.training.recipes.nano_images import decoded, nano_images
+from osler.training.recipes.nano_teacher import maps_of
 from osler.training.resolution import at_resolution
 from osler.training.streams.batches import Ahead
 from osler.training.streams.shards import find_shards
-from osler.training.teacher_network import judged, load_teacher
 
 ENCODER = LoopConfig(
-    steps=9000,
-    learning_rate=6e-4,
-    warmup_steps=200,
-    weight_decay=0.05,
+    steps=3000,
+    optimizer="muon",
+    learning_rate=8e-4,
+    warmup_steps=100,
+    weight_decay=0.2,
     ema_decay=0.998,
     bf16=True,
     compile=True,
 )
-REFINE = replace(ENCODER, steps=1000, learning_rate=1.5e-4, warmup_steps=50, seed=1)
-HEADS = replace(ENCODER, steps=1500, learning_rate=3e-4, weight_decay=0.02)
+REFINE = replace(ENCODER, steps=500, learning_rate=3e-4, warmup_steps=50, seed=1)
+HEADS = replace(ENCODER, steps=1000, learning_rate=3e-4)
 
 _IMAGES, _TEXTS = 64, 48
-# What the tower sees first, and what its teacher sees meanwhile.
-_SMALL_PX, _TEACHER_PX = 128, 160
+# What the tower sees first, and what that is cut out of.
+_SMALL_PX, _STORED_PX = 128, 160
 # Images of sets with fewer than so many are stored in so many views more.
 _SMALL_SET = 1000
 _MORE_VIEWS = 5
@@ -64,9 +66,8 @@ _MORE_VIEWS = 5
 def encoder(job: Job, out: Path) -> None:
     """From random weights, on small images."""
     items = nano_images(job.data, "train")
-    squares = decoded(job, items, "train", _TEACHER_PX)
-    model = untrained(job, squares)
-    learn(job, model, items, varied_images(items, squares), ENCODER, out, teach=scores_of(job))
+    model = untrained(job, decoded(job, items, "train", _STORED_PX))
+    learn(job, model, items, guided(job, model, items), ENCODER, out)
     grown = at_resolution(model, medsiglip_nano().vision_config.image_size)
     save_result(grown, out / "model", like=locate("nano", "medsiglip"))
 
@@ -86,9 +87,7 @@ def refine(job: Job, out: Path) -> None:
     """At the size that it will see."""
     model = in_own_memory(load_medsiglip(job.out / "encoder" / "model"))
     items = nano_images(job.data, "train")
-    squares = decoded(job, items, "train", model.config.vision_config.image_size)
-    show = varied_images(items, squares)
-    learn(job, model, items, show, REFINE, out, teach=scores_of(job))
+    learn(job, model, items, guided(job, model, items), REFINE, out)
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
@@ -130,9 +129,17 @@ def features(job: Job, items: Sequence[PackedImage]) -> tuple[Tensor, list[list[
     return patches_NPD, rows
 
 
-def scores_of(job: Job) -> Callable[[Tensor], Tensor]:
-    """The run's teacher, as `LessonTask` asks it."""
-    return partial(judged, load_teacher(job.out / "teacher" / "model"))
+def guided(job: Job, model: MedSiglip, items: Sequence[PackedImage]) -> Show:
+    """Training images as the tower is shown them, with what the run's teacher sees in them."""
+    sizes = model.config.vision_config
+    squares = decoded(job, list(items), "train", stored_px(model))
+    guide = Guide(maps_NCSS=maps_of(job, items), grid=sizes.grid)
+    return varied_images(items, squares, sizes.image_size, guide)
+
+
+def stored_px(model: MedSiglip) -> int:
+    """Side of the squares that the images for a tower are cut out of."""
+    return max(_STORED_PX, model.config.vision_config.image_size)
 
 
 def learn(
@@ -145,7 +152,7 @@ def learn(
     *,
     pair_weight: float = 1.0,
     choice_weight: float = 1.0,
-    teach: Callable[[Tensor], Tensor] | None = None,
+    guide_weight: float = 1.0,
 ) -> None:
     """Train encoders in place.
 
@@ -158,7 +165,7 @@ def learn(
         out: folder of the run.
         pair_weight: see `LessonTask`.
         choice_weight: likewise.
-        teach: likewise.
+        guide_weight: likewise, where `show` brings a guide.
     """
     config = job.loop(loop)
     # Whitened patches rest: their gradient alone, a convolution's, would take a third of the time.
@@ -175,9 +182,11 @@ def learn(
         seed=config.seed,
     )
     torch.manual_seed(config.seed)
-    learner = WithClasses(model, len(lessons.classes))
+    resting = not any(p.requires_grad for p in model.vision_model.parameters())
+    follows = MAP_CHANNELS if guide_weight and not resting else 0
+    learner = WithClasses(model, len(lessons.classes), follows)
     held_back = nano_images(job.data, "val")
-    held_back_squares = decoded(job, held_back, "val", _TEACHER_PX)
+    held_back_squares = decoded(job, held_back, "val", stored_px(model))
 
     def evaluate() -> dict[str, float]:
         return right_in_sets(learner.scores, lessons, held_back, held_back_squares)
@@ -187,7 +196,7 @@ def learn(
         Ahead(batches),
         pair_weight=pair_weight,
         choice_weight=choice_weight,
-        teach=teach,
+        guide_weight=guide_weight,
         evaluate=evaluate,
     )
     about = job.about(f"nano: {out.name}", find_shards(part(job.data, "images")))

@@ -1,70 +1,71 @@
-"""The nano's first phase: a convolutional network learns the labels, to teach the vision tower."""
+"""The nano's first phase: what a network of everyday images sees in each training image.
 
-from dataclasses import replace
-from functools import partial
+It is asked once, about every image as it is. A tower that learns from a varied view of the image is
+held against the same map, varied as the view is (`lessons.varied_images`).
+"""
+
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+from tqdm import tqdm
 
-from osler.training.lessons import LessonBatches, Lessons, right_in_sets, varied_images
-from osler.training.loop import LoopConfig, train
-from osler.training.recipes.job import Job, part
+from osler.ingest.image_pack import PackedImage
+from osler.training.convolutional import MAP_CHANNELS, everyday_network
+from osler.training.images import to_model_range
+from osler.training.recipes.job import Job
 from osler.training.recipes.nano_images import decoded, nano_images
-from osler.training.streams.batches import Ahead
-from osler.training.streams.shards import find_shards
-from osler.training.teacher_network import (
-    LabelTask,
-    TeacherNetwork,
-    TeacherSizes,
-    load_teacher,
-    save_teacher,
-)
 
-_LOOP = LoopConfig(steps=1500, learning_rate=2e-3, warmup_steps=100, weight_decay=0.05, bf16=True)
-# Small images first: what is large is learnt at a third of the price. Then once more, from a rate
-# that has risen again.
-_STAGES = (
-    (96, _LOOP),
-    (128, replace(_LOOP, learning_rate=1e-3, seed=1)),
-    (160, replace(_LOOP, steps=1000, learning_rate=5e-4, seed=2)),
-    (160, replace(_LOOP, steps=2000, learning_rate=1e-3, seed=3)),
-)
-_LARGEST_PX = _STAGES[-1][0]
-_BATCH_SIZE = 64
+_FILE = "maps.npy"
+_SIDE_PX, _MAP_SIDE = 160, 5
+_BATCH_SIZE = 32
 
 
 def teacher(job: Job, out: Path) -> None:
-    """Train the teacher on ever larger images; it is left in `model` of the folder."""
-    items = nano_images(job.data, "train")
-    lessons = Lessons(items)
-    squares = decoded(job, items, "train", _LARGEST_PX)
-    held_back = nano_images(job.data, "val")
-    held_back_squares = decoded(job, held_back, "val", _LARGEST_PX)
-    torch.manual_seed(job.seed or 0)
-    model = TeacherNetwork(TeacherSizes(classes=len(lessons.classes)))
-    for number, (side_px, loop) in enumerate(_STAGES, start=1):
-        folder = out / f"{number}-{side_px}px"
-        if (folder / "model").exists():
-            model = load_teacher(folder / "model").requires_grad_(True)
-            continue
-        config = job.loop(loop)
-        batches = LessonBatches(
-            lessons,
-            varied_images(items, squares, side_px=side_px),
-            lambda texts: torch.zeros(len(texts), 0, dtype=torch.int64),
-            batch_size=job.batch_size or _BATCH_SIZE,
-            texts=0,
-            ranks=job.ranks,
-            seed=config.seed,
-        )
-
-        evaluate = partial(right_in_sets, model, lessons, held_back, held_back_squares)
-        task = LabelTask(model, Ahead(batches), evaluate)
-        about = job.about("nano: teacher", find_shards(part(job.data, "images")))
-        train(task, config, folder, resume=job.resume, about=about)
-        if job.ranks.rank == 0:
-            save_teacher(model, folder / "model")
-        job.ranks.wait()
+    """Leave the maps of all training images in `model` of the folder."""
     if job.ranks.rank == 0:
-        save_teacher(model, out / "model")
+        items = nano_images(job.data, "train")
+        maps = out / _FILE
+        write_maps(decoded(job, items, "train", _SIDE_PX), maps)
+        (out / "model").mkdir(exist_ok=True)
+        os.replace(maps, out / "model" / _FILE)
     job.ranks.wait()
+
+
+def write_maps(squares_N3SS: Tensor, path: Path) -> None:
+    """Ask the network about every image; each channel is left with mean 0 and deviation 1.
+
+    Args:
+        squares_N3SS: uint8, of 160 px.
+        path: of float16 (N, 320, 5, 5).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = len(squares_N3SS)
+    maps = open_memmap(path, "w+", np.float16, (count, MAP_CHANNELS, _MAP_SIDE, _MAP_SIDE))
+    network = everyday_network()
+    sums, squares = np.zeros(MAP_CHANNELS), np.zeros(MAP_CHANNELS)
+    starts = range(0, count, _BATCH_SIZE)
+    with torch.inference_mode():
+        for start in tqdm(starts, desc="asking the teacher", mininterval=5):
+            seen = network(to_model_range(squares_N3SS[start : start + _BATCH_SIZE])).numpy()
+            maps[start : start + _BATCH_SIZE] = seen
+            sums += seen.sum(axis=(0, 2, 3))
+            squares += (seen.astype(np.float64) ** 2).sum(axis=(0, 2, 3))
+    mean = sums / (count * _MAP_SIDE**2)
+    deviation = np.sqrt(squares / (count * _MAP_SIDE**2) - mean**2) + 1e-6
+    for start in starts:
+        some = maps[start : start + _BATCH_SIZE].astype(np.float32)
+        maps[start : start + _BATCH_SIZE] = (some - mean[:, None, None]) / deviation[:, None, None]
+    maps.flush()
+
+
+def maps_of(job: Job, items: Sequence[PackedImage]) -> Tensor:
+    """The run's maps, float16 (N, 320, 5, 5), mapped from its folder."""
+    path = job.out / "teacher" / "model" / _FILE
+    maps = torch.from_numpy(np.load(path, mmap_mode="c"))
+    assert len(maps) == len(items)
+    return maps
