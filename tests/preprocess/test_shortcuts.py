@@ -1,6 +1,4 @@
-"""Shortcuts that change no bit: tables of values, grey as one channel, several images at once."""
-
-from dataclasses import replace
+"""Shortcuts that change no bit: kernels, grey as one channel, several images at once."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,9 @@ from PIL.Image import Resampling
 
 from osler.errors import UnreadableFileError
 from osler.ingest.image import Image, Voi
+from osler.preprocess import pixels as pixels_module
 from osler.preprocess import render as rendering
+from osler.preprocess import squaring as squaring_module
 from osler.preprocess.image_settings import ImageSettings
 from osler.preprocess.pixels import PixelMaker
 from osler.preprocess.render import render
@@ -24,28 +24,35 @@ def image(**fields) -> Image:
     return Image(**{**known, **fields})
 
 
-@pytest.mark.parametrize(
-    "one",
-    [
-        image(modality="CT"),
-        image(modality="MR"),
-        image(modality="CR", monochrome1=True),
-        image(modality="US", voi=WINDOW),
-        image(modality="PT", shown_range=(-7.5, 900.25)),
-        image(modality="MR", values=np.full((9, 9), 7, np.float32)),
-        image(modality="MR", values=HU * np.float32(1e6)),
-        image(modality="MR", values=HU / np.float32(3)),
-    ],
-)
-def test_a_table_of_values_gives_what_each_value_gives(one: Image, monkeypatch) -> None:
-    monkeypatch.setattr(rendering, "_MOST_TABLE_ENTRIES", 0)
-    each = render(one, medgemma_version="1.5")
-    monkeypatch.undo()
-    # Wide enough that a table is worth while.
-    wide = replace(one, values=np.tile(one.values, (3, 3)))  # type: ignore[arg-type]  # its own dtype
-    np.testing.assert_array_equal(
-        render(wide, medgemma_version="1.5")[: len(each), : each.shape[1]], each
-    )
+NATIVE_OR_NOT = [
+    image(modality="CT"),
+    image(modality="MR"),
+    image(modality="CR", monochrome1=True),
+    image(modality="US", voi=WINDOW),
+    image(modality="PT", shown_range=(-7.5, 900.25), monochrome1=True),
+    image(modality="PT", shown_range=(5.0, 5.0)),
+    image(modality="MR", values=np.full((9, 9), 7, np.float32)),
+    image(modality="MR", values=HU * np.float32(1e6)),
+    image(modality="MR", values=HU[::2, ::3] / np.float32(3)),
+    image(space="display", values=DRAW.integers(0, 256, (41, 20, 3), dtype=np.uint8)),
+]
+
+
+@pytest.mark.parametrize("one", NATIVE_OR_NOT)
+@pytest.mark.parametrize("squaring", ["pad", "stretch"])
+@pytest.mark.parametrize("resample", [Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS])
+def test_kernels_change_no_bit(one: Image, squaring, resample, monkeypatch) -> None:
+    maker = PixelMaker(ImageSettings(side_px=48, resample=resample, image_std=(0.5, 0.3, 1)), "1.5")
+
+    def made() -> tuple[np.ndarray, np.ndarray]:
+        (seen,) = maker.seen([one], squaring=squaring, pan_and_scan=False)
+        return render(one, medgemma_version="1.5"), maker.pixels(seen.squares)
+
+    with_kernels = made()
+    for module in (rendering, squaring_module, pixels_module):
+        monkeypatch.setattr(module, "library", lambda: None)
+    for with_them, without in zip(with_kernels, made(), strict=True):
+        np.testing.assert_array_equal(with_them, without)
 
 
 @pytest.mark.parametrize("size", [(90, 70), (40, 41), (64, 64), (1, 9)])

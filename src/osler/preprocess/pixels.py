@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from osler.ingest.image import Image
 from osler.ingest.worker_pool import WORKERS
+from osler.native.library import library
+from osler.native.pixels import looked_up
 from osler.preprocess.image_settings import ImageSettings
 from osler.preprocess.pan_and_scan import crops
 from osler.preprocess.render import render
 from osler.preprocess.sources import ImageSource, as_image
-from osler.preprocess.squaring import Display, Squaring, is_grey, square
+from osler.preprocess.squaring import Display, Squaring, square
 
 
 class Seen(NamedTuple):
@@ -91,20 +93,29 @@ class PixelMaker:
         """
         side = self.settings.side_px
         pixels_N3SS = np.empty((len(squares), 3, side, side), dtype=np.float32)
+        tables = [self._table(channel) for channel in range(3)]
+
+        def normalise(square_SS3: Display, out_3SS: NDArray[np.float32]) -> None:
+            for channel, table in enumerate(tables):
+                _look_up(square_SS3[:, :, channel], table, out_3SS[channel])
+
         with ThreadPoolExecutor(WORKERS) as threads:
-            list(threads.map(self._normalise, squares, pixels_N3SS))
+            list(threads.map(normalise, squares, pixels_N3SS))
         return pixels_N3SS
 
-    def _normalise(self, square_SS3: Display, out_3SS: NDArray[np.float32]) -> None:
+    def _table(self, channel: int) -> NDArray[np.float32]:
         """Scaled in float64 and rounded, then normalised in float32, as `transformers` does it."""
-        scales = list(zip(self.settings.image_mean, self.settings.image_std, strict=True))
-        for channel, (mean, std) in enumerate(scales):
-            out_SS = out_3SS[channel]
-            if is_grey(square_SS3) and channel and scales[channel] == scales[0]:
-                out_SS[:] = out_3SS[0]
-                continue
-            factor = self.settings.rescale_factor
-            levels_SS = square_SS3[:, :, channel]
-            np.multiply(levels_SS, factor, out=out_SS, dtype=np.float64, casting="same_kind")
-            out_SS -= np.float32(mean)
-            out_SS /= np.float32(std)
+        scaled = (np.arange(256) * self.settings.rescale_factor).astype(np.float32)
+        scaled -= np.float32(self.settings.image_mean[channel])
+        scaled /= np.float32(self.settings.image_std[channel])
+        return scaled
+
+
+def _look_up(levels_SS: Display, table: NDArray[np.float32], out_SS: NDArray[np.float32]) -> None:
+    native = library()
+    if native is None:
+        table.take(levels_SS, out=out_SS, mode="clip")
+        return
+    if levels_SS.strides[0] != len(levels_SS) * levels_SS.strides[1]:
+        levels_SS = np.ascontiguousarray(levels_SS)
+    looked_up(native, levels_SS, table, out_SS)

@@ -3,18 +3,16 @@
 Shapes: H height, W width.
 """
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from osler.ingest.image import Image, Voi
-from osler.preprocess.windows import Window, ct_windows_hu
+from osler.native.library import library
+from osler.native.pixels import levels_between
+from osler.preprocess.windows import ct_windows_hu
 
 Values = NDArray[np.float32]
 Shown = NDArray[np.uint8]
-
-_MOST_TABLE_ENTRIES = 1 << 16
 
 # Rescaled over their full range even where the object brings a window: as MedGemma was trained.
 _FULL_RANGE_MODALITIES = ("CR", "DX", "RG", "MR")
@@ -46,50 +44,42 @@ def render(image: Image, *, medgemma_version: str) -> Shown:
         return image.values.astype(np.uint8, copy=False)
     values_HW = image.values.astype(np.float32, copy=False)
     if image.modality == "CT":
-        return _by_value(values_HW, lambda values: _colours(values, windows_hu))
-    low_high = image.shown_range or (float(values_HW.min()), float(values_HW.max()))
-    grey_HW = _by_value(values_HW, lambda values: _grey_levels(values, image, low_high))
+        shown_3HW = np.stack([_between(values_HW, low, high) for low, high in windows_hu])
+        return shown_3HW.transpose(1, 2, 0)
+    grey_HW = _grey(values_HW, image)
     return np.broadcast_to(grey_HW[:, :, np.newaxis], (*grey_HW.shape, 3))
 
 
-def _by_value(values_HW: Values, shown: Callable[[Values], Shown]) -> Shown:
-    """What is shown of each value; of many pixels with few whole values each is worked out once.
-
-    Args:
-        values_HW: finite.
-        shown: works on each value by itself.
-    """
-    low, high = float(values_HW.min()), float(values_HW.max())
-    if high - low >= min(values_HW.size // 4, _MOST_TABLE_ENTRIES):
-        return shown(values_HW)
-    places_HW = (values_HW - np.float32(low)).astype(np.int32)
-    table = np.arange(places_HW.max() + 1, dtype=np.float32) + np.float32(low)
-    if not np.array_equal(table.take(places_HW, mode="clip"), values_HW):
-        return shown(values_HW)
-    return shown(table).take(places_HW, axis=0, mode="clip")
+def _grey(values_HW: Values, image: Image) -> Shown:
+    if image.shown_range is None:
+        if image.modality not in _FULL_RANGE_MODALITIES and image.voi is not None:
+            unit_HW = _as_asked(values_HW, image.voi)
+            if unit_HW is not None:
+                return _levels(1 - unit_HW if image.monochrome1 else unit_HW)
+        low, high = float(values_HW.min()), float(values_HW.max())
+    else:
+        low, high = image.shown_range
+    return _between(values_HW, low, high, inverted=image.monochrome1)
 
 
-def _colours(values: Values, windows: Sequence[Window]) -> Shown:
-    return np.stack([_levels(_ramp(values, *window)) for window in windows], axis=-1)
+def _between(values_HW: Values, low: float, high: float, *, inverted: bool = False) -> Shown:
+    native = library()
+    if native is not None and low < high:
+        return levels_between(native, values_HW, low, high, inverted=inverted)
+    unit_HW = _ramp(values_HW, low, high)
+    return _levels(1 - unit_HW if inverted else unit_HW)
 
 
-def _grey_levels(values: Values, image: Image, low_high: Window) -> Shown:
-    unit = _grey(values, image, low_high)
-    return _levels(1 - unit if image.monochrome1 else unit)
-
-
-def _grey(values_HW: Values, image: Image, low_high: Window) -> Values:
-    if image.shown_range is not None:
-        return _ramp(values_HW, *low_high)
-    if image.modality not in _FULL_RANGE_MODALITIES and image.voi is not None:
-        if image.voi.lut is not None and len(image.voi.lut):
-            return _looked_up(values_HW, image.voi.lut, image.voi)
-        for center, width in zip(image.voi.window_centers, image.voi.window_widths, strict=False):
-            # PS3.3 C.11.2.1.2: at least 1, or above 0 where exact; others show nothing. Of several
-            # windows the first is the one to begin with.
-            if width >= 1 or (width > 0 and image.voi.function != "LINEAR"):
-                return _windowed(values_HW, center, width, image.voi.function)
-    return _ramp(values_HW, *low_high)
+def _as_asked(values_HW: Values, voi: Voi) -> Values | None:
+    """By the object's own table or window, 0 to 1; None where it has none that shows anything."""
+    if voi.lut is not None and len(voi.lut):
+        return _looked_up(values_HW, voi.lut, voi)
+    for center, width in zip(voi.window_centers, voi.window_widths, strict=False):
+        # PS3.3 C.11.2.1.2: at least 1, or above 0 where exact; others show nothing. Of several
+        # windows the first is the one to begin with.
+        if width >= 1 or (width > 0 and voi.function != "LINEAR"):
+            return _windowed(values_HW, center, width, voi.function)
+    return None
 
 
 def _ramp(values_HW: Values, low: float, high: float) -> Values:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 
 from osler.errors import PromptError, UnsupportedError
+from osler.native.library import library
+from osler.native.pixels import Filter, squared
 
 Squaring = Literal["pad", "stretch"]
 Display = NDArray[np.uint8]
@@ -19,6 +21,10 @@ Display = NDArray[np.uint8]
 # file that claims an image of 1 x 100,000,000 pixels must not get through.
 MAX_SIDE_PX = 65_535
 _ROWS_AT_ONCE = 1024
+_NATIVE_FILTERS: dict[Resampling, Filter] = {
+    Resampling.BILINEAR: "bilinear",
+    Resampling.BICUBIC: "bicubic",
+}
 
 
 def square(
@@ -50,10 +56,15 @@ def square(
     longest = max(height, width)
     if longest > MAX_SIDE_PX:
         raise UnsupportedError(f"an image of {width} x {height} pixels is too long and thin")
-    if is_grey(display_HW3):
-        grey_SS = _squared(display_HW3[:, :, 0], squaring, side_px, resample)
-        return np.broadcast_to(grey_SS[:, :, np.newaxis], (side_px, side_px, 3))
-    return _squared(display_HW3, squaring, side_px, resample)
+    # Channel by channel, as they are wanted; grey has one.
+    distinct_HWC = display_HW3[:, :, :1] if is_grey(display_HW3) else display_HW3
+    bands_CSS = np.stack(
+        [
+            _squared(band_HW, squaring, side_px, resample)
+            for band_HW in distinct_HWC.transpose(2, 0, 1)
+        ]
+    )
+    return np.broadcast_to(bands_CSS.transpose(1, 2, 0), (side_px, side_px, 3))
 
 
 def is_grey(display_HW3: Display) -> bool:
@@ -65,27 +76,28 @@ def is_grey(display_HW3: Display) -> bool:
     return display_HW3.strides[2] == 0
 
 
-def _squared(levels: Display, squaring: Squaring, side_px: int, resample: Resampling) -> Display:
-    """As `square`, of (H, W, 3) or (H, W)."""
-    height, width = levels.shape[:2]
-    if squaring == "stretch" or height == width:
-        return _resized(levels, side_px, side_px, resample)
-    # Pillow resizes along the rows first and rounds before it goes down the columns. Padding each
-    # direction just before it is resized therefore gives, bit for bit, the resized padded square,
-    # without that square: a 2,000 x 20,000 film would need 1.2 GB for it.
+def _squared(levels_HW: Display, squaring: Squaring, side_px: int, resample: Resampling) -> Display:
+    """As `square`, of one channel."""
+    height, width = levels_HW.shape
+    if squaring == "stretch" and height != width:
+        return _resized(levels_HW, side_px, side_px, resample)
+    native, way = library(), _NATIVE_FILTERS.get(resample)
+    if native is not None and way is not None:
+        return squared(native, levels_HW, side_px, way)
+    # Pillow resizes a square along the rows first and rounds before it goes down the columns.
+    # Padding each direction just before it is resized therefore gives, bit for bit, the resized
+    # padded square, without that square: a 2,000 x 20,000 film would need 400 MB for it.
     longest = max(height, width)
     left, top = (longest - width) // 2, (longest - height) // 2
-    columns = [(0, 0), (left, longest - width - left), (0, 0)][: levels.ndim]
-    narrow = np.zeros((longest, side_px, *levels.shape[2:]), dtype=np.uint8)
+    narrow = np.zeros((longest, side_px), dtype=np.uint8)
     for start in range(0, height, _ROWS_AT_ONCE):
-        rows = np.pad(levels[start : start + _ROWS_AT_ONCE], columns)
+        rows = np.pad(
+            levels_HW[start : start + _ROWS_AT_ONCE], [(0, 0), (left, longest - width - left)]
+        )
         narrow[top + start : top + start + len(rows)] = _resized(rows, len(rows), side_px, resample)
     return _resized(narrow, side_px, side_px, resample)
 
 
-def _resized(levels: Display, height: int, width: int, resample: Resampling) -> Display:
-    picture = PIL.Image.fromarray(np.ascontiguousarray(levels)).resize((width, height), resample)
-    if levels.ndim == 2:
-        return np.asarray(picture)
-    # Pillow gives away its channels one by one sooner than side by side, and so they are wanted.
-    return np.stack([np.asarray(band) for band in picture.split()]).transpose(1, 2, 0)
+def _resized(levels_HW: Display, height: int, width: int, resample: Resampling) -> Display:
+    picture = PIL.Image.fromarray(np.ascontiguousarray(levels_HW))
+    return np.asarray(picture.resize((width, height), resample))
