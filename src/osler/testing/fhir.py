@@ -5,6 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Raw
+
+from osler.ingest.fhir.fields import object_of
+
 Json = dict[str, Any]
 
 PATIENT: Json = {
@@ -15,6 +19,11 @@ PATIENT: Json = {
     "birthDate": "1961-04-02",
 }
 SUBJECT = {"reference": "Patient/p1"}
+
+
+def as_read(value: Json) -> dict[str, Raw]:
+    """An object as the readers of records get it."""
+    return object_of(json.dumps(value).encode())
 
 
 def resource(kind: str, id: str, **fields: Any) -> Json:

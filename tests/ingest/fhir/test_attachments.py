@@ -6,13 +6,13 @@ import pytest
 
 from osler.ingest.fhir import attachments
 from osler.ingest.fhir.records import Attachment
-from osler.testing.fhir import attachment
+from osler.testing.fhir import as_read, attachment
 
 HTML = b"<html><head><title>x</title></head><body><h1>BP</h1><table><tr><td>a<td>b &lt; c</table>"
 
 
 def read(value: dict[str, Any]) -> Attachment:
-    return attachments.attachment(value, lambda _: None)
+    return attachments.attachment(as_read(value), lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from osler.errors import InputError, RecordError, UnreadableFileError, UnsupportedError
+from osler.errors import InputError, UnreadableFileError, UnsupportedError
 from osler.ingest.fhir.documents import resources_of_bytes
 from osler.ingest.fhir.records import Condition, LeftOut, Note, Observation, Timeline
 from osler.ingest.fhir.timeline import choose_patient, timeline_of
@@ -75,7 +75,7 @@ EXTERNAL = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><x>&a;</x>'
         (b"<?xml version='1.0' encoding='odd'?><a/>", UnreadableFileError, "damaged"),
         (b"<html/>", UnsupportedError, "no C-CDA"),
         (b'<Bundle xmlns="http://hl7.org/fhir"/>', UnsupportedError, "FHIR in XML is not read"),
-        (CCDA.replace(b'"PQ"', b'"ZZ"'), RecordError, "not converted from C-CDA"),
+        (CCDA.replace(b'"PQ"', b'"ZZ"'), UnsupportedError, "not converted from C-CDA"),
     ],
 )
 def test_traps_and_other_xml(data: bytes, kind: type[InputError], reason: str) -> None:

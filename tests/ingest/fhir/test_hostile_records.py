@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from osler.errors import InputError
 from osler.ingest.fhir.documents import resources_of_bytes
-from osler.ingest.fhir.records import Timeline
+from osler.ingest.fhir.limits import MAX_NESTED_SECTIONS
+from osler.ingest.fhir.records import Coding, Concept, LeftOut, Note, Timeline
 from osler.ingest.fhir.timeline import _CONVERTERS, choose_patient, timeline_of
 from osler.testing.fhir import PATIENT, bundle, coded, lab, resource
 
@@ -130,3 +131,33 @@ def test_a_list_without_end_is_cut() -> None:
     parts = [{"code": coded("x"), "valueInteger": 1}] * 5000
     (found,) = read(bundle(PATIENT, resource("Observation", "o", component=parts))).events
     assert len(found.components) == 1000  # type: ignore[union-attr]
+
+
+def test_a_number_is_no_words() -> None:
+    code = {"coding": [{"system": 1.5, "code": 2.5, "display": 3.5}], "text": 4.5}
+    (found,) = read(bundle(PATIENT, resource("Condition", "c1", code=code))).events
+    assert found.what == Concept("", (Coding("", "", ""),))
+
+
+@pytest.mark.parametrize(
+    ("place", "counted"),
+    [
+        (b'"text": "Anemia"', LeftOut("Condition", "malformed", 1)),
+        (b'"onsetDateTime"', LeftOut("(no type)", "malformed", 1)),
+    ],
+)
+def test_text_that_is_not_utf_8_costs_its_resource_alone(place: bytes, counted: LeftOut) -> None:
+    condition = resource("Condition", "c1", code=coded("Anemia"), onsetDateTime="2020")
+    data = bundle(PATIENT, condition, lab("o1", "2020-01-01", 9.1))
+    found = read(data.replace(place, place[:-1] + b'\xff"'))
+    assert [one.source for one in found.events] == ["Observation/o1"]
+    assert found.left_out == (counted,)
+
+
+def test_sections_in_sections_have_an_end() -> None:
+    section: dict[str, Any] = {"title": "deepest"}
+    for number in range(100):
+        section = {"section": [section], "text": {"div": f"<div>{number}</div>"}}
+    (found,) = read(bundle(PATIENT, resource("Composition", "n", section=[section]))).events
+    assert isinstance(found, Note)
+    assert found.attachments[0].text.split() == [str(99 - n) for n in range(MAX_NESTED_SECTIONS)]

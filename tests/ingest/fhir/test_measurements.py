@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
-from osler.ingest.fhir.measurements import measurement
-from osler.ingest.fhir.records import Quantity
-from osler.testing.fhir import code_only, coded
+from osler.ingest.fhir import measurements
+from osler.ingest.fhir.records import Measurement, Quantity
+from osler.testing.fhir import as_read, code_only, coded
+
+
+def measurement(value: dict[str, Any]) -> Measurement:
+    return measurements.measurement(as_read(value))
 
 
 def quantity(value: Any, unit: str = "g/dL", **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from osler.errors import RecordError, UnreadableFileError
-from osler.ingest.fhir import read
+from osler.ingest.fhir import read, timeline
 from osler.ingest.fhir.documents import resources_of_bytes
 from osler.ingest.fhir.read import patients_in, read_record, read_record_bytes
 from osler.ingest.fhir.timeline import choose_patient, timeline_of
@@ -64,3 +64,20 @@ def test_what_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(read, "_workers", workers)
     with pytest.raises(UnreadableFileError, match=r"^x: decoding was stopped: took longer"):
         read_record_bytes(bundle(*RECORD), "x")
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ("MAX_PATIENTS", "holds more than 1 patients"),
+        ("MAX_RESOURCES", "holds more than 1 resources"),
+    ],
+)
+def test_what_has_no_end_is_refused_by_name(
+    limit: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(timeline, limit, 1)
+    header = read._where(tmp_path)
+    (tmp_path / "x.ndjson").write_bytes(ndjson(*RECORD, PATIENT | {"id": "p2"}))
+    with pytest.raises(RecordError, match=f"^{re.escape(str(tmp_path))}: {reason}"):
+        read.read_for({**header, "patient": "p1"}, b"")

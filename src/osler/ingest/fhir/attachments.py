@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from html import unescape
 
-from osler.ingest.fhir.fields import Json, child, printable, string
+from osler.ingest.fhir.fields import Json, child, plain, printable, string
 from osler.ingest.fhir.limits import MAX_NOTE
 from osler.ingest.fhir.records import Attachment
 
@@ -39,14 +39,14 @@ def attachment(value: Json, binary: Callable[[str], Json | None]) -> Attachment:
     Source: FHIR R4, datatypes, Attachment.
     """
     declared = string(value, "contentType")
-    data = value.get("data")
-    if not isinstance(data, str) and (url := string(value, "url")):
+    data = plain(value, "data")
+    if data is None and (url := string(value, "url")):
         resource = binary(url)
         if resource is None:
             return Attachment("", declared, "its content is elsewhere and not in this record")
         declared = declared or string(resource, "contentType")
-        data = resource.get("data")
-    if not isinstance(data, str) or not data:
+        data = plain(resource, "data")
+    if not data:
         return Attachment("", declared, "it has no content")
     return _read(data, declared)
 
@@ -56,8 +56,8 @@ def narrative(resource: Json) -> str:
 
     Source: FHIR R4, datatypes, Narrative.
     """
-    div = child(resource, "text").get("div")
-    return tidy(text_of_html(div)) if isinstance(div, str) else ""
+    div = plain(child(resource, "text"), "div")
+    return "" if div is None else tidy(text_of_html(div))
 
 
 def _read(data: str, declared: str) -> Attachment:
@@ -95,7 +95,9 @@ def tidy(text: str) -> str:
     """Lines without control characters or runs of blanks and blank lines, cut at `MAX_NOTE`."""
     lines: list[str] = []
     for line in text.splitlines():
-        line = printable(_SPACES.sub(" ", line)).strip()
+        if not line.isprintable() or "  " in line:
+            line = printable(_SPACES.sub(" ", line))
+        line = line.strip()
         if line or (lines and lines[-1]):
             lines.append(line)
     whole = "\n".join(lines).strip()

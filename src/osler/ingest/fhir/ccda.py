@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder, tostring
 
 import msgspec
 
-from osler.errors import RecordError, UnreadableFileError, UnsupportedError
+from osler.errors import UnreadableFileError, UnsupportedError
 from osler.ingest.fhir.limits import MAX_XML_DEPTH
 
 _ROOT = "{urn:hl7-org:v3}ClinicalDocument"
@@ -33,8 +33,8 @@ def bundle_of_ccda(data: bytes, name: str) -> bytes:
 
     Raises:
         UnreadableFileError: not XML, or with a DTD or entities, or nested too deeply.
-        UnsupportedError: XML of another kind, or the libraries are not installed.
-        RecordError: a document that the library refuses.
+        UnsupportedError: XML of another kind, a document that the library refuses, or the libraries
+            are not installed.
     """
     root = _parse(data, name)
     if root.tag != _ROOT:
@@ -53,7 +53,7 @@ def bundle_of_ccda(data: bytes, name: str) -> bytes:
     except (CDAParserError, CCDAConversionError, ValueError) as error:  # pydantic's is a ValueError
         # Their messages quote the document.
         reason = type(error).__name__
-        raise RecordError(f"{name}: not converted from C-CDA ({reason})") from None
+        raise UnsupportedError(f"{name}: not converted from C-CDA ({reason})") from None
     entries: list[dict[str, Any]] = [
         *converted["bundle"]["entry"],
         *_not_converted(converted["metadata"]["skipped_templates"], failures.count),

@@ -12,6 +12,7 @@ from osler.ingest.fhir.fields import (
     code_words,
     coding,
     concept,
+    concepts,
     first_code,
     number,
     string,
@@ -49,9 +50,9 @@ _SETTINGS = {
 
 def encounter(resource: Json, found: Found, context: Context) -> Encounter:
     """`Encounter`."""
-    kind = coding(child(resource, "class"))
+    kind = coding(resource, "class")
     setting = _SETTINGS.get(kind.code) or code_words(kind)
-    types = [concept(item) for item in children(resource, "type")]
+    types = concepts(resource, "type")
     period = child(resource, "period")
     diagnoses = (
         context.words(child(item, "condition"), resource)
@@ -70,7 +71,7 @@ def encounter(resource: Json, found: Found, context: Context) -> Encounter:
 
 def condition(resource: Json, found: Found, context: Context) -> Condition:
     """`Condition`."""
-    common = context.common(resource, found, concept(child(resource, "code")))
+    common = context.common(resource, found, concept(resource, "code"))
     start, end = _choice(resource, context, "onset")
     if start is None:
         start = context.date(resource, "recordedDate", "assertedDate")
@@ -88,7 +89,7 @@ def condition(resource: Json, found: Found, context: Context) -> Condition:
 
 def allergy_intolerance(resource: Json, found: Found, context: Context) -> Allergy:
     """`AllergyIntolerance`."""
-    common = context.common(resource, found, concept(child(resource, "code")))
+    common = context.common(resource, found, concept(resource, "code"))
     common["status"] = first_code(resource, "clinicalStatus")
     start, _ = _choice(resource, context, "onset")
     reactions = []
@@ -111,7 +112,7 @@ def procedure(resource: Json, found: Found, context: Context) -> Procedure:
     """`Procedure`."""
     start, end = _choice(resource, context, "performed")
     return Procedure(
-        **context.common(resource, found, concept(child(resource, "code"))),
+        **context.common(resource, found, concept(resource, "code")),
         start=start,
         end=end,
         body_sites=words_of_all(resource, "bodySite"),
@@ -125,21 +126,21 @@ def immunization(resource: Json, found: Found, context: Context) -> Immunization
     doses = []
     for protocol in children(resource, "protocolApplied"):
         numbers = [
-            number(protocol.get(f"{key}PositiveInt")) or string(protocol, f"{key}String")
+            number(protocol, f"{key}PositiveInt") or string(protocol, f"{key}String")
             for key in ("doseNumber", "seriesDoses")
         ]
         doses.append(" of ".join(filter(None, numbers)))
     return Immunization(
-        **context.common(resource, found, concept(child(resource, "vaccineCode"))),
+        **context.common(resource, found, concept(resource, "vaccineCode")),
         start=context.date(resource, "occurrenceDateTime", "recorded"),
-        dose=next(filter(None, doses), quantity_words(child(resource, "doseQuantity"))),
+        dose=next(filter(None, doses), quantity_words(resource, "doseQuantity")),
         reason_not_done=words(resource, "statusReason"),
     )
 
 
 def care_plan(resource: Json, found: Found, context: Context) -> Plan:
     """`CarePlan`."""
-    categories = [concept(item) for item in children(resource, "category")]
+    categories = concepts(resource, "category")
     title = string(resource, "title")
     what = named(title) if title else categories[0] if categories else named("")
     period = child(resource, "period")
@@ -158,7 +159,7 @@ def care_plan(resource: Json, found: Found, context: Context) -> Plan:
 
 def goal(resource: Json, found: Found, context: Context) -> Plan:
     """`Goal`."""
-    common = context.common(resource, found, concept(child(resource, "description")))
+    common = context.common(resource, found, concept(resource, "description"))
     lifecycle, achieved = string(resource, "lifecycleStatus"), words(resource, "achievementStatus")
     common["status"] = ", ".join(filter(None, (lifecycle, achieved)))
     return Plan(
@@ -171,7 +172,7 @@ def goal(resource: Json, found: Found, context: Context) -> Plan:
 def service_request(resource: Json, found: Found, context: Context) -> Plan:
     """`ServiceRequest`."""
     return Plan(
-        **context.common(resource, found, concept(child(resource, "code"))),
+        **context.common(resource, found, concept(resource, "code")),
         start=context.date(resource, "authoredOn", "occurrenceDateTime"),
         reasons=context.reasons(resource),
     )
@@ -179,10 +180,10 @@ def service_request(resource: Json, found: Found, context: Context) -> Plan:
 
 def family_member_history(resource: Json, found: Found, context: Context) -> FamilyHistory:
     """`FamilyMemberHistory`."""
-    relationship = concept(child(resource, "relationship"))
+    relationship = concept(resource, "relationship")
     conditions = []
     for item in children(resource, "condition"):
-        name, age = words(item, "code"), quantity_words(child(item, "onsetAge"))
+        name, age = words(item, "code"), quantity_words(item, "onsetAge")
         conditions.append(f"{name} (at {age})" if name and age else name)
     return FamilyHistory(
         **context.common(resource, found, relationship),

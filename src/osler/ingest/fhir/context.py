@@ -4,23 +4,34 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from osler.ingest.fhir.documents import Found
-from osler.ingest.fhir.fields import Json, child, children, concept, reference, string, when
+from osler.ingest.fhir.fields import (
+    MALFORMED,
+    Json,
+    children,
+    concept,
+    is_null,
+    object_of,
+    plain,
+    reference,
+    remembering,
+    string,
+    when,
+    words_of_all,
+)
 from osler.ingest.fhir.records import Coding, Concept, When
 
-_resource = msgspec.json.Decoder(dict[str, Any], float_hook=str)  # numbers keep their digits
 
-
-def decode(found: Found) -> dict[str, Any] | None:
-    """All of a resource; None where it turns out to be malformed."""
+def decode(found: Found) -> Json | None:
+    """A resource's fields; None where it turns out to be malformed."""
     try:
-        return _resource.decode(found.raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        str(found.raw, "utf-8")  # strings that are not looked at are checked for all else already
+        return object_of(found.raw)
+    except MALFORMED:
         return None
 
 
+@remembering
 def reference_key(text: str) -> str:
     """What is the same for all ways to refer to a resource: "Type/id", or a URN.
 
@@ -46,25 +57,30 @@ class Context:
         self.problems: Counter[str] = Counter()
         self._last: Found | None = None
         self._last_decoded: Json | None = None
+        self._last_within: Json | None = None
+        self._contained: dict[str | None, Json] = {}
 
     def source(self, text: str) -> str:
         """A reference as answers cite it; itself where it leads out of the record."""
         found = self._index.get(reference_key(text))
         return reference_key(text) if found is None else found.source
 
-    def find(self, text: str, within: Json | None = None) -> Json | None:
+    def find(self, link: str, within: Json | None = None) -> Json | None:
         """The resource that a reference points to, or None; never more than one step.
 
         Args:
-            text: the reference.
+            link: the reference.
             within: the resource that it stands in, among whose contained ones "#x" is sought.
         """
-        if text.startswith("#"):
-            inside = children(within or {}, "contained")
-            return next((item for item in inside if item.get("id") == text[1:]), None)
-        found = self._index.get(reference_key(text))
+        # Many may refer to one large resource, one after the other.
+        if link.startswith("#"):
+            if within is not self._last_within:
+                self._last_within = within
+                inside = children(within or {}, "contained")
+                self._contained = {plain(item, "id"): item for item in reversed(inside)}
+            return self._contained.get(link[1:])
+        found = self._index.get(reference_key(link))
         if found is not self._last:
-            # Many may refer to one large resource, one after the other.
             self._last, self._last_decoded = found, None if found is None else decode(found)
         return self._last_decoded
 
@@ -72,8 +88,9 @@ class Context:
         """A Reference in words: its display, or the name of what it points to."""
         if display := string(value, "display"):
             return display
-        target = self.find(reference(value), within) if reference(value) else None
-        return "" if target is None else concept(child(target, "code")).text
+        link = string(value, "reference")
+        target = self.find(link, within) if link else None
+        return "" if target is None else concept(target, "code").text
 
     def words_of_all(self, within: Json, key: str) -> tuple[str, ...]:
         """The words of each Reference of a list, each once."""
@@ -82,22 +99,23 @@ class Context:
 
     def reasons(self, resource: Json) -> tuple[str, ...]:
         """`reasonCode` and `reasonReference` in words, each once."""
-        coded = (concept(item).text for item in children(resource, "reasonCode"))
+        coded = words_of_all(resource, "reasonCode")
         referred = self.words_of_all(resource, "reasonReference")
-        return tuple(dict.fromkeys([*filter(None, coded), *referred]))
+        return tuple(dict.fromkeys(coded + referred)) if referred else coded
 
     def date(self, value: Json, *keys: str) -> When | None:
         """The first of some dates that is there."""
         for key in keys:
-            if (text := value.get(key)) is not None:
-                if (found := when(text)) is not None:
+            if key in value:
+                if (found := when(value, key)) is not None:
                     return found
-                self.problems["a date that is none"] += 1
+                if not is_null(value, key):
+                    self.problems["a date that is none"] += 1
         return None
 
     def common(self, resource: Json, found: Found, what: Concept) -> dict[str, Any]:
         """What every event has, but its dates."""
-        encounter = reference(child(resource, "encounter"))
+        encounter = reference(resource, "encounter")
         notes = [string(item, "text") for item in children(resource, "note")]
         if not what.text:
             self.problems["no name or code"] += 1

@@ -12,12 +12,22 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from osler.errors import UnreadableFileError, UnsupportedError
-from osler.ingest.fhir.fields import clean, reference, string
+from osler.ingest.fhir.fields import (
+    MALFORMED,
+    Json,
+    child,
+    name_of,
+    object_of,
+    plain,
+    reference,
+    string,
+)
 from osler.ingest.fhir.limits import (
     MAX_DOCUMENT_BYTES,
     MAX_EXPORT_BYTES,
@@ -26,7 +36,6 @@ from osler.ingest.fhir.limits import (
 )
 from osler.ingest.file_part import printable
 
-_T = TypeVar("_T")
 _VERSION = re.compile(r"[0-9]{1,15}")
 ENDINGS = (".json", ".ndjson", ".jsonl", ".xml")
 _GZIP = b"\x1f\x8b"
@@ -41,6 +50,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
         raw: its JSON.
         type: "Observation"; "" where it has none.
         id: its logical id; "" where it has none.
+        source: what an answer cites, "Observation/123"; without an id, by `full_url`.
         full_url: what other entries of its bundle may call it by.
         subject: the reference to its patient; "" where it has none.
         version: when it was written and its number, to tell the newer of two.
@@ -49,26 +59,14 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     raw: msgspec.Raw
     type: str = ""
     id: str = ""
+    source: str = ""
     full_url: str = ""
     subject: str = ""
     version: tuple[str, int] = ("", 0)
 
-    @property
-    def source(self) -> str:
-        """What an answer cites: "Observation/123"."""
-        if self.id:
-            return f"{self.type}/{self.id}"
-        return f"{self.type}/{self.full_url.rpartition('/')[2].rpartition(':')[2]}"
-
-
-class _Envelope(msgspec.Struct):
-    """What is decoded of every resource; its kinds are checked afterwards."""
-
-    resourceType: Any = None
-    id: Any = None
-    meta: Any = None
-    subject: Any = None
-    patient: Any = None
+    def called(self, full_url: str) -> "Found":
+        """The same under another name."""
+        return replace(self, full_url=full_url, source=_source(self.type, self.id, full_url))
 
 
 class _Entry(msgspec.Struct):
@@ -80,7 +78,6 @@ class _Bundle(msgspec.Struct):
     entry: list[_Entry] = []
 
 
-_envelope = msgspec.json.Decoder(_Envelope)
 _bundle = msgspec.json.Decoder(_Bundle)
 
 
@@ -205,58 +202,81 @@ def _bounded(data: bytes, name: str) -> bytes:
 
 def _is_json(line: bytes) -> bool:
     try:
-        _envelope.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        object_of(line)
+    except MALFORMED:
         return False
     return True
 
 
-def _resources(raw: msgspec.Raw, name: str, full_url: str = "", depth: int = 0) -> Iterator[Found]:
+def _resources(raw: msgspec.Raw, name: str) -> Iterator[Found]:
     """The resource, or those of the bundle that it is."""
-    found = _found(raw, name, full_url)
-    if found.type != "Bundle":
+    try:
+        found = _found(raw)
+    except MALFORMED as error:
+        raise _refused(error, name) from None
+    if found.type == "Bundle":
+        yield from _entries(raw, name)
+    else:
         yield found
-        return
+
+
+def _entries(bundle: msgspec.Raw, name: str, depth: int = 0) -> Iterator[Found]:
     if depth == MAX_NESTED_BUNDLES:
         raise UnsupportedError(f"{name}: bundles within bundles, more than {depth} deep")
-    for entry in _decoded(_bundle, raw, name).entry:
-        if entry.resource:
-            url = entry.fullUrl if isinstance(entry.fullUrl, str) else ""
-            yield from _resources(entry.resource, name, url, depth + 1)
+    try:
+        entries = _bundle.decode(bundle).entry
+        for entry in entries:
+            if entry.resource:
+                found = _found_in_bundle(entry)
+                if found.type == "Bundle":
+                    yield from _entries(entry.resource, name, depth + 1)
+                else:
+                    yield found
+    except MALFORMED as error:
+        raise _refused(error, name) from None
 
 
-def _found(raw: msgspec.Raw, name: str, full_url: str) -> Found:
-    envelope = _decoded(_envelope, raw, name)
-    if not isinstance(envelope.resourceType, str):
+def _found_in_bundle(entry: _Entry) -> Found:
+    try:
+        return _found(entry.resource, entry.fullUrl)
+    except UnicodeDecodeError:  # the others may be sound
+        return Found(entry.resource)
+
+
+def _found(raw: msgspec.Raw, url: object = None) -> Found:
+    fields = object_of(raw)
+    if not (kind := name_of(fields, "resourceType")):
         return Found(raw)
-    meta = envelope.meta if isinstance(envelope.meta, dict) else {}
-    number = meta.get("versionId")
+    logical_id = name_of(fields, "id")
+    full_url = url if isinstance(url, str) else ""
     return Found(
         raw,
-        type=clean(envelope.resourceType, limit=64),
-        id=clean(envelope.id, limit=64) if isinstance(envelope.id, str) else "",
-        full_url=full_url,
-        subject=_reference(envelope.subject) or _reference(envelope.patient),
-        version=(
-            string(meta, "lastUpdated"),
-            int(number) if isinstance(number, str) and _VERSION.fullmatch(number) else 0,
-        ),
+        kind,
+        logical_id,
+        _source(kind, logical_id, full_url),
+        full_url,
+        reference(fields, "subject") or reference(fields, "patient"),
+        _version(child(fields, "meta")) if "meta" in fields else ("", 0),
     )
 
 
-def _decoded(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw, name: str) -> _T:
-    try:
-        return decoder.decode(raw)
-    except RecursionError:
-        raise UnreadableFileError(f"{name}: nested too deeply") from None
-    except msgspec.ValidationError:
-        raise UnreadableFileError(f"{name}: a resource or bundle is no such object") from None
-    except UnicodeDecodeError:
-        raise UnreadableFileError(f"{name}: text that is not UTF-8") from None
-    except msgspec.DecodeError as error:
-        # msgspec says what and where, and quotes nothing.
-        raise UnreadableFileError(f"{name}: not JSON, or truncated ({error})") from None
+def _source(kind: str, logical_id: str, full_url: str) -> str:
+    return f"{kind}/{logical_id or full_url.rpartition('/')[2].rpartition(':')[2]}"
 
 
-def _reference(value: object) -> str:
-    return reference(value) if isinstance(value, dict) else ""
+def _version(meta: Json) -> tuple[str, int]:
+    number = plain(meta, "versionId") or ""
+    return string(meta, "lastUpdated"), int(number) if _VERSION.fullmatch(number) else 0
+
+
+def _refused(error: Exception, name: str) -> UnreadableFileError:
+    match error:
+        case RecursionError():
+            reason = "nested too deeply"
+        case msgspec.ValidationError():
+            reason = "a resource or bundle is no such object"
+        case UnicodeDecodeError():
+            reason = "text that is not UTF-8"
+        case _:  # msgspec says what and where, and quotes nothing
+            reason = f"not JSON, or truncated ({error})"
+    return UnreadableFileError(f"{name}: {reason}")

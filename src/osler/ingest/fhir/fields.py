@@ -1,20 +1,27 @@
 """Takes fields out of a resource of unknown origin: what is not of the right kind is not there.
 
-FHIR paths are followed one step at a time, and references never further than one resource, so a
-resource that refers to itself costs no more than another.
+An object is its fields, each still the bytes of its JSON, and only what is asked for is decoded. A
+record says the same codes, units and dates again and again: what short bytes were read as is
+remembered, and read once. FHIR paths are followed one step at a time, and references never further
+than one resource, so a resource that refers to itself costs no more than another.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 from unicodedata import category
+
+import msgspec
+from msgspec import Raw
 
 from osler.ingest.fhir.limits import MAX_ITEMS, MAX_TEXT
 from osler.ingest.fhir.records import Coding, Concept, Quantity, When
 
-Json = Mapping[str, Any]
+_In = TypeVar("_In", bound=Hashable)
+_T = TypeVar("_T")
+Json = Mapping[str, Raw]
 
 UCUM = "http://unitsofmeasure.org"
 
@@ -23,9 +30,21 @@ _WHEN = re.compile(
     r"(\d{4})(-\d\d(-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
 )
 _SPACES = re.compile(r"\s+")
-_SHORT = 100
-_NOTHING: dict[str, Any] = {}
-_NO_CONCEPT = Concept("")
+_COMPARATORS = frozenset(("<", "<=", ">=", ">"))
+_NULL = b"null"
+_BOOLEANS = {b"true": True, b"false": False}
+
+# What JSON that is none raises.
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_object = msgspec.json.Decoder(dict[str, Raw])
+_list = msgspec.json.Decoder(list[Raw])
+_string = msgspec.json.Decoder(str)
+
+# What is remembered takes some megabytes at most.
+_MOST_REMEMBERED = 4096
+_SHORT_BYTES = 512
+_forgetters: list[Callable[[], None]] = []
 
 # How people call the terminologies whose codes are shown where there are no words.
 SYSTEM_NAMES = {
@@ -42,24 +61,59 @@ SYSTEM_NAMES = {
 }
 
 
+def remembering(read: Callable[[_In], _T]) -> Callable[[_In], _T]:
+    """The same function, which is not asked twice about the same until `forget`."""
+    remembered = lru_cache(_MOST_REMEMBERED)(read)
+    _forgetters.append(remembered.cache_clear)
+    return remembered
+
+
+def field(read: Callable[[bytes], _T]) -> Callable[[Json, str], _T]:
+    """Make a reader of fields of a reader of JSON.
+
+    Args:
+        read: takes valid JSON in UTF-8. What it makes of null is what a field that is not there is.
+            Its results are shared, so they must not be changed.
+    """
+    remembered = remembering(read)
+    nothing = read(_NULL)
+
+    def read_field(value: Json, key: str) -> _T:
+        found = value.get(key)
+        if found is None:
+            return nothing
+        data = bytes(found)
+        return remembered(data) if len(data) <= _SHORT_BYTES else read(data)
+
+    read_field.__doc__ = read.__doc__
+    return read_field
+
+
+def forget() -> None:
+    """Let go of the strings of a record that has been read."""
+    for forget_one in _forgetters:
+        forget_one()
+
+
+def object_of(raw: bytes | Raw) -> dict[str, Raw]:
+    """An object's fields.
+
+    Raises:
+        MALFORMED: it is none.
+    """
+    return _object.decode(raw)
+
+
 def clean(text: str, limit: int = MAX_TEXT) -> str:
     """Put text on one line, without control characters, cut where it is far too long.
 
     >>> clean(" Dear\\r\\n colleague\\x1b[31m ")
     'Dear colleague\N{REPLACEMENT CHARACTER}[31m'
     """
-    text = _one_line_of_short(text) if len(text) <= _SHORT else _one_line(text)
-    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters in all)"
-
-
-def _one_line(text: str) -> str:
     if not text.isprintable() or "  " in text:
         text = printable(_SPACES.sub(" ", text))
-    return text.strip()
-
-
-# A record says the same units, codes and names again and again.
-_one_line_of_short = lru_cache(maxsize=4096)(_one_line)
+    text = text.strip()
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters in all)"
 
 
 def printable(text: str) -> str:
@@ -72,41 +126,82 @@ def printable(text: str) -> str:
     )
 
 
-def string(value: Json, key: str) -> str:
+def is_null(value: Json, key: str) -> bool:
+    """Whether a field that is there is null."""
+    return bytes(value[key]) == _NULL
+
+
+def plain(value: Json, key: str) -> str | None:
+    """A string as it is, with its lines; None where there is none."""
+    found = bytes(value.get(key, _NULL))
+    return _string.decode(found) if found.startswith(b'"') else None
+
+
+def _line_of(data: bytes) -> str:
+    return clean(_string.decode(data)) if data.startswith(b'"') else ""
+
+
+def _fields_of(data: bytes) -> Json:
+    return _object.decode(data) if data.startswith(b"{") else {}
+
+
+def _items_of(data: bytes) -> list[bytes]:
+    return [bytes(item) for item in _list.decode(data)[:MAX_ITEMS]] if data[:1] == b"[" else []
+
+
+def _object_items(data: bytes) -> list[bytes]:
+    # A lone object is a list of one, as careless senders write.
+    items = [data] if data.startswith(b"{") else _items_of(data)
+    return [item for item in items if item.startswith(b"{")]
+
+
+@field
+def string(data: bytes) -> str:
     """A string on one line; "" where there is none."""
-    found = value.get(key)
-    if not isinstance(found, str):
-        return ""
-    return _one_line_of_short(found) if len(found) <= _SHORT else clean(found)
+    return _line_of(data)
 
 
-def child(value: Json, key: str) -> Json:
-    """An object; an empty one where there is none."""
-    found = value.get(key)
-    return found if isinstance(found, dict) else _NOTHING
+@field
+def name_of(data: bytes) -> str:
+    """A type or an id: a short string; "" where there is none."""
+    return clean(_string.decode(data), limit=64) if data.startswith(b'"') else ""
 
 
-def children(value: Json, key: str) -> list[Json]:
-    """The objects of a list; a lone object is a list of one, as careless senders write."""
-    found = value.get(key)
-    if isinstance(found, dict):
-        return [found]
-    if not isinstance(found, list):
-        return []
-    return [item for item in found[:MAX_ITEMS] if isinstance(item, dict)]
-
-
-def strings(value: Json, key: str) -> tuple[str, ...]:
+@field
+def strings(data: bytes) -> tuple[str, ...]:
     """The strings of a list."""
-    found = value.get(key)
-    if not isinstance(found, list):
-        return ()
-    return tuple(clean(item) for item in found[:MAX_ITEMS] if isinstance(item, str))
+    return tuple(_line_of(item) for item in _items_of(data) if item.startswith(b'"'))
 
 
-def coding(value: Json) -> Coding:
-    """A Coding."""
+@field
+def child(data: bytes) -> Json:
+    """An object; an empty one where there is none."""
+    return _fields_of(data)
+
+
+def objects_of(data: bytes) -> tuple[Json, ...]:
+    """The objects of a list; a lone object is a list of one, as careless senders write."""
+    return tuple(map(_object.decode, _object_items(data)))
+
+
+children = field(objects_of)
+
+
+def _coding(data: bytes) -> Coding:
+    value = _fields_of(data)
     return Coding(string(value, "system"), string(value, "code"), string(value, "display"))
+
+
+@field
+def coding(data: bytes) -> Coding:
+    """A Coding."""
+    return _coding(data)
+
+
+@field
+def codings(data: bytes) -> tuple[Coding, ...]:
+    """The Codings of a list."""
+    return tuple(_coding(item) for item in _object_items(data))
 
 
 def code_words(code: Coding) -> str:
@@ -115,119 +210,126 @@ def code_words(code: Coding) -> str:
     return code.display or " ".join(filter(None, (name, code.code)))
 
 
-def concept(value: Json) -> Concept:
+def _concept(data: bytes) -> Concept:
+    value = _fields_of(data)
+    said, found = string(value, "text"), codings(value, "coding")
+    if not said:
+        said = next((code.display for code in found if code.display), "")
+    if not said:
+        said = next(filter(None, map(code_words, found)), "")
+    return Concept(said, found)
+
+
+@field
+def concept(data: bytes) -> Concept:
     """A CodeableConcept: its text, or the first words or code that its codings give."""
-    if not value:
-        return _NO_CONCEPT
-    found = value.get("coding")
-    if isinstance(found, list) and len(found) == 1 and isinstance(one := found[0], dict):
-        fields = (value.get("text"), one.get("system"), one.get("code"), one.get("display"))
-        try:
-            return _concept_of_one(*fields)
-        except TypeError:  # a list or an object in the place of a string
-            pass
-    codings = tuple([coding(item) for item in children(value, "coding")])
-    return _concept(string(value, "text"), codings)
+    return _concept(data)
 
 
-def _concept(text: str, codings: tuple[Coding, ...]) -> Concept:
-    if not text:
-        text = next((code.display for code in codings if code.display), "")
-    if not text:
-        text = next(filter(None, map(code_words, codings)), "")
-    return Concept(text, codings)
-
-
-@lru_cache(maxsize=2048, typed=True)
-def _concept_of_one(text: object, system: object, code: object, display: object) -> Concept:
-    """Most concepts have one coding, and a record has the same ones again and again."""
-    said = [clean(found) if isinstance(found, str) else "" for found in (system, code, display)]
-    return _concept(clean(text) if isinstance(text, str) else "", (Coding(*said),))
-
-
-def forget() -> None:
-    """Let go of the strings of a record that has been read."""
-    _concept_of_one.cache_clear()
-    _one_line_of_short.cache_clear()
+@field
+def concepts(data: bytes) -> tuple[Concept, ...]:
+    """The CodeableConcepts of a list."""
+    return tuple(_concept(item) for item in _object_items(data))
 
 
 def words(value: Json, key: str) -> str:
     """The words of a CodeableConcept."""
-    return concept(child(value, key)).text
+    return concept(value, key).text
 
 
-def words_of_all(value: Json, key: str) -> tuple[str, ...]:
+@field
+def words_of_all(data: bytes) -> tuple[str, ...]:
     """The words of each CodeableConcept of a list, each once."""
-    found = (concept(item).text for item in children(value, key))
+    found = (_concept(item).text for item in _object_items(data))
     return tuple(dict.fromkeys(filter(None, found)))
 
 
 def first_code(value: Json, key: str) -> str:
     """The code of a CodeableConcept, as of a status; its words where it has no code."""
-    found = concept(child(value, key))
+    found = concept(value, key)
     return next((code.code for code in found.codings if code.code), found.text)
 
 
-def number(value: object) -> str | None:
-    """A JSON number as it was written; None where it is none, or is of absurd size.
+def number_of(written: str) -> str | None:
+    """A number as it was written; None where it is none, or is of absurd size.
 
-    >>> number("4.10"), number(7), number("1e999"), number(True)
+    >>> number_of("4.10"), number_of("7"), number_of("1e999"), number_of("true")
     ('4.10', '7', None, None)
     """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return str(value) if -(10**30) < value < 10**30 else None
-    return value if isinstance(value, str) and _NUMBER.fullmatch(value) else None
+    return written if _NUMBER.fullmatch(written) else None
 
 
-def count(value: Json, key: str) -> int:
+@field
+def number(data: bytes) -> str | None:
+    """A number as it was written, also as a string; None where there is none."""
+    return number_of(_string.decode(data) if data.startswith(b'"') else data.decode())
+
+
+@field
+def count(data: bytes) -> int:
     """A whole number that is not negative; 0 where there is none."""
-    found = value.get(key)
-    return found if isinstance(found, int) and 0 <= found < 2**31 else 0
+    return int(data) if data.isdigit() and len(data) < 11 and int(data) < 2**31 else 0
 
 
-def quantity(value: Json) -> Quantity | None:
+@field
+def boolean(data: bytes) -> bool | None:
+    """True or false; None where there is neither."""
+    return _BOOLEANS.get(data)
+
+
+@field
+def quantity(data: bytes) -> Quantity | None:
     """A Quantity; None where it has no number."""
-    amount = number(value.get("value"))
+    value = _fields_of(data)
+    amount = number(value, "value")
     if amount is None:
         return None
-    code = string(value, "code")
-    comparator = string(value, "comparator")
+    code, comparator = string(value, "code"), string(value, "comparator")
     return Quantity(
         value=amount,
         unit=string(value, "unit") or code,
-        code=code if value.get("system") == UCUM else "",
-        comparator=comparator if comparator in ("<", "<=", ">=", ">") else "",
+        code=code if plain(value, "system") == UCUM else "",
+        comparator=comparator if comparator in _COMPARATORS else "",
     )
 
 
-def when(text: object) -> When | None:
+def when_of(written: str) -> When | None:
     """A date, dateTime or instant; None where it is none.
 
-    >>> when("2019-03").precision, when("2019-03-01T10:15:00-05:00").zone is None
+    >>> when_of("2019-03").precision, when_of("2019-03-01T10:15:00-05:00").zone is None
     ('month', False)
-    >>> when("2019-13-01"), when("soon")
+    >>> when_of("2019-13-01"), when_of("soon")
     (None, None)
     """
-    if not isinstance(text, str) or (match := _WHEN.fullmatch(text)) is None:
+    if (match := _WHEN.fullmatch(written)) is None:
         return None
-    full = text + ("-01-01", "-01", "")[bool(match[2]) + bool(match[3])]
+    full = written + ("-01-01", "-01", "")[bool(match[2]) + bool(match[3])]
     try:
         # FHIR allows a leap second; a clock of 60 seconds does not.
         point = datetime.fromisoformat(full.replace(":60", ":59"))
         epoch_s = (point if point.tzinfo else point.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
-    return When(text, epoch_s)
+    return When(written, epoch_s)
 
 
-def reference(value: Json) -> str:
+@field
+def when(data: bytes) -> When | None:
+    """A date, dateTime or instant; None where there is none."""
+    return when_of(_string.decode(data)) if data.startswith(b'"') else None
+
+
+def _reference(data: bytes) -> str:
+    return string(_fields_of(data), "reference")
+
+
+@field
+def reference(data: bytes) -> str:
     """Where a Reference points; "" where it does not."""
-    found = value.get("reference")
-    return clean(found) if isinstance(found, str) else ""
+    return _reference(data)
 
 
-def references(value: Json, key: str) -> Iterator[str]:
+@field
+def references(data: bytes) -> tuple[str, ...]:
     """Where each Reference of a list points."""
-    yield from filter(None, map(reference, children(value, key)))
+    return tuple(filter(None, map(_reference, _object_items(data))))

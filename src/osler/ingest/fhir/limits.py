@@ -10,6 +10,7 @@ MAX_FILES = 10_000
 MAX_RESOURCES = 1_000_000  # of one patient, or without one
 MAX_PATIENTS = 10_000_000  # in one export
 MAX_NESTED_BUNDLES = 3
+MAX_NESTED_SECTIONS = 20  # of one document
 MAX_ITEMS = 1_000  # of one list in a resource: codings, components, series
 MAX_TEXT = 2_000  # characters of a name, a dose, a comment
 MAX_NOTE = 1_000_000  # characters of a note or report

@@ -4,11 +4,13 @@ from decimal import Decimal
 
 from osler.ingest.fhir.fields import (
     Json,
+    boolean,
     child,
-    children,
-    coding,
     concept,
+    concepts,
+    field,
     number,
+    objects_of,
     quantity,
     string,
     words,
@@ -52,17 +54,17 @@ def measurement(value: Json) -> Measurement:
 
     Source: FHIR R4, Observation.value[x], referenceRange, interpretation, dataAbsentReason.
     """
-    amount = quantity(child(value, "valueQuantity"))
+    amount = quantity(value, "valueQuantity")
     text = "" if amount else _text(value)
     if not text and amount is None and (reason := words(value, "dataAbsentReason")):
         text = f"no value ({reason})"
-    reference = _reference(value)
+    reference = _reference(value, "referenceRange")
     return Measurement(amount, text, reference, _flag(value, amount, reference))
 
 
-def quantity_words(value: Json) -> str:
+def quantity_words(value: Json, key: str) -> str:
     """A Quantity in words; "" where it has no number."""
-    found = quantity(value)
+    found = quantity(value, key)
     return "" if found is None else spelled(found)
 
 
@@ -73,7 +75,7 @@ def spelled(amount: Quantity) -> str:
 
 def range_words(value: Json) -> str:
     """A Range in words."""
-    low, high = quantity(child(value, "low")), quantity(child(value, "high"))
+    low, high = quantity(value, "low"), quantity(value, "high")
     return limits_words(ReferenceRange(low, high))
 
 
@@ -96,8 +98,7 @@ def limits_words(limits: ReferenceRange | None) -> str:
 
 def ratio_words(value: Json) -> str:
     """A Ratio in words, as of titres and of doses by the hour."""
-    above = quantity_words(child(value, "numerator"))
-    below = quantity(child(value, "denominator"))
+    above, below = quantity_words(value, "numerator"), quantity(value, "denominator")
     if not above or below is None:
         return above
     if below.unit and below.value == "1":
@@ -109,9 +110,9 @@ def _text(value: Json) -> str:
     """Any value[x] but a quantity, in words."""
     if "valueCodeableConcept" in value:
         return words(value, "valueCodeableConcept")
-    if isinstance(found := value.get("valueBoolean"), bool):
+    if (found := boolean(value, "valueBoolean")) is not None:
         return "yes" if found else "no"
-    if (integer := number(value.get("valueInteger"))) is not None:
+    if (integer := number(value, "valueInteger")) is not None:
         return integer
     for key in ("valueString", "valueDateTime", "valueTime"):
         if text := string(value, key):
@@ -124,14 +125,15 @@ def _text(value: Json) -> str:
     return range_words(child(value, "valueRange")) or ratio_words(child(value, "valueRatio"))
 
 
-def _reference(value: Json) -> ReferenceRange | None:
+@field
+def _reference(data: bytes) -> ReferenceRange | None:
     """The normal range; where there are several, that which says so, else the first."""
-    ranges = children(value, "referenceRange")
+    ranges = objects_of(data)
     if len(ranges) > 1:
-        normal = [r for r in ranges if concept(child(r, "type")).key.endswith("|normal")]
+        normal = tuple(r for r in ranges if concept(r, "type").key.endswith("|normal"))
         ranges = normal or ranges[:1]
     for found in ranges:
-        low, high = quantity(child(found, "low")), quantity(child(found, "high"))
+        low, high = quantity(found, "low"), quantity(found, "high")
         text = string(found, "text")
         if low or high or text:
             return ReferenceRange(low, high, text)
@@ -139,12 +141,12 @@ def _reference(value: Json) -> ReferenceRange | None:
 
 
 def _flag(value: Json, amount: Quantity | None, reference: ReferenceRange | None) -> str:
-    for item in children(value, "interpretation"):
-        for code in map(coding, children(item, "coding")):
+    for said in concepts(value, "interpretation"):
+        for code in said.codings:
             if code.code in _INTERPRETATIONS:
                 return _INTERPRETATIONS[code.code]
-        if text := concept(item).text:
-            return text.lower()
+        if said.text:
+            return said.text.lower()
     return _by_range(amount, reference) if amount and reference else ""
 
 

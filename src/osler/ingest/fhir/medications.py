@@ -4,12 +4,14 @@ Source: FHIR R4, MedicationRequest, MedicationStatement, MedicationAdministratio
 MedicationDispense, datatypes Dosage and Timing.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from osler.ingest.fhir.context import Context
 from osler.ingest.fhir.documents import Found
 from osler.ingest.fhir.fields import (
     Json,
+    boolean,
     child,
     children,
     concept,
@@ -70,7 +72,7 @@ def _medication(
     found: Found,
     context: Context,
     act: Literal["request", "statement", "administration", "dispense"],
-    dosages: list[Json],
+    dosages: Sequence[Json],
     period: tuple[When | None, When | None],
 ) -> Medication:
     start, end = period
@@ -87,11 +89,12 @@ def _medication(
 def _medicine(resource: Json, context: Context) -> Concept:
     """`medication[x]`: a concept, or a Medication of this record, contained or not."""
     if "medicationCodeableConcept" in resource:
-        return concept(child(resource, "medicationCodeableConcept"))
-    link = child(resource, "medicationReference")
-    target = context.find(reference(link), resource)
-    named = concept(child(target or {}, "code"))
-    return named if named.text else Concept(string(link, "display"))
+        return concept(resource, "medicationCodeableConcept")
+    target = context.find(reference(resource, "medicationReference"), resource)
+    named = concept(target or {}, "code")
+    if named.text:
+        return named
+    return Concept(string(child(resource, "medicationReference"), "display"))
 
 
 def _effective(resource: Json, context: Context) -> tuple[When | None, When | None]:
@@ -101,7 +104,7 @@ def _effective(resource: Json, context: Context) -> tuple[When | None, When | No
     return context.date(period, "start"), context.date(period, "end")
 
 
-def _bounds(dosages: list[Json], context: Context) -> tuple[When | None, When | None]:
+def _bounds(dosages: Sequence[Json], context: Context) -> tuple[When | None, When | None]:
     for dosage in dosages:
         period = child(child(child(dosage, "timing"), "repeat"), "boundsPeriod")
         if period:
@@ -112,21 +115,22 @@ def _bounds(dosages: list[Json], context: Context) -> tuple[When | None, When | 
 def dosage_words(dosage: Json) -> str:
     """A Dosage in words: the prescriber's own, or put together from its parts.
 
-    >>> dosage_words({
+    >>> from osler.ingest.fhir.fields import object_of
+    >>> dosage_words(object_of(b'''{
     ...     "doseAndRate": [{"doseQuantity": {"value": 500, "unit": "mg"}}],
     ...     "timing": {"repeat": {"frequency": 2, "period": 1, "periodUnit": "d"}},
-    ...     "asNeededBoolean": True,
-    ... })
+    ...     "asNeededBoolean": true
+    ... }'''))
     '500 mg, 2 times a day, as needed'
     """
     if text := string(dosage, "text"):
         return text
     # MedicationAdministration has the dose at the top.
-    given = [quantity_words(child(dosage, "dose"))]
+    given = [quantity_words(dosage, "dose")]
     for dose in children(dosage, "doseAndRate"):
         given += [
-            quantity_words(child(dose, "doseQuantity")) or range_words(child(dose, "doseRange")),
-            ratio_words(child(dose, "rateRatio")) or quantity_words(child(dose, "rateQuantity")),
+            quantity_words(dose, "doseQuantity") or range_words(child(dose, "doseRange")),
+            ratio_words(child(dose, "rateRatio")) or quantity_words(dose, "rateQuantity"),
         ]
     needed = words(dosage, "asNeededCodeableConcept")
     parts = [
@@ -134,7 +138,7 @@ def dosage_words(dosage: Json) -> str:
         timing_words(child(dosage, "timing")),
         words(dosage, "route"),
         f"as needed for {needed}" if needed else "",
-        "as needed" if dosage.get("asNeededBoolean") is True else "",
+        "as needed" if boolean(dosage, "asNeededBoolean") else "",
         *words_of_all(dosage, "additionalInstruction"),
     ]
     return ", ".join(filter(None, parts))
@@ -143,16 +147,17 @@ def dosage_words(dosage: Json) -> str:
 def timing_words(timing: Json) -> str:
     """A Timing in words.
 
-    >>> timing_words({"repeat": {"frequency": 1, "period": 8, "periodUnit": "h"}})
+    >>> from osler.ingest.fhir.fields import object_of
+    >>> timing_words(object_of(b'{"repeat": {"frequency": 1, "period": 8, "periodUnit": "h"}}'))
     'every 8 hours'
     """
     if text := words(timing, "code"):
         return text
     repeat = child(timing, "repeat")
     unit = _PERIODS.get(string(repeat, "periodUnit"), "")
-    period = number(repeat.get("period")) or "1"
+    period = number(repeat, "period") or "1"
     frequency = count(repeat, "frequency") or 1
-    duration = quantity_words(child(repeat, "boundsDuration"))
+    duration = quantity_words(repeat, "boundsDuration")
     often = ""
     if unit and period in ("1", "1.0"):
         often = f"{frequency} times a {unit}" if frequency > 1 else f"once a {unit}"

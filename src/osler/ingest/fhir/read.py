@@ -20,6 +20,7 @@ from osler.ingest.worker_pool import WorkerPool
 
 _T = TypeVar("_T")
 
+_KEPT_BYTES = 16 << 20  # of files; it may be twenty times as much when it is decompressed
 # One at a time: an export may take all the memory that a worker is given.
 _workers = WorkerPool(1, timeout_s=RECORD_TIMEOUT_S)
 atexit.register(_workers.close)
@@ -86,17 +87,17 @@ def read_for(header: Mapping[str, Any], data: bytes) -> bytes:
         InputError: as these.
     """
     source: str = header["source"]
-    found: Iterable[Found] = Documents(header["paths"], header["names"])
-    if data:
-        found = resources_of_bytes(data, source)
-    elif len(header["paths"]) == 1 and not os.path.isdir(header["paths"][0]):
-        found = list(found)  # one file fits into memory, and need not be parsed twice
-    if header.get("list"):
-        return msgspec.msgpack.encode(patients_of(found)[0])
     try:
+        found: Iterable[Found] = Documents(header["paths"], header["names"])
+        if data:
+            found = resources_of_bytes(data, source)
+        elif header["size_bytes"] <= _KEPT_BYTES:
+            found = list(found)  # they need not be parsed twice
+        if header.get("list"):
+            return msgspec.msgpack.encode(patients_of(found)[0])
         timeline = timeline_of(found, choose_patient(found, header["patient"]))
+        return msgspec.msgpack.encode(timeline)
     except RecordError as error:
         raise RecordError(f"{source}: {error}") from None
     finally:
         forget()
-    return msgspec.msgpack.encode(timeline)

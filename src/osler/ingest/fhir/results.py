@@ -20,7 +20,7 @@ from osler.ingest.fhir.fields import (
     string,
     words_of_all,
 )
-from osler.ingest.fhir.limits import MAX_ITEMS, MAX_NOTE
+from osler.ingest.fhir.limits import MAX_ITEMS, MAX_NESTED_SECTIONS, MAX_NOTE
 from osler.ingest.fhir.measurements import measurement
 from osler.ingest.fhir.records import (
     Attachment,
@@ -41,11 +41,11 @@ def observation(resource: Json, found: Found, context: Context) -> Observation:
     """`Observation`."""
     start, end = _effective(resource, context)
     parts = (
-        Component(concept(child(item, "code")), measurement(item))
+        Component(concept(item, "code"), measurement(item))
         for item in children(resource, "component")
     )
     return Observation(
-        **context.common(resource, found, concept(child(resource, "code"))),
+        **context.common(resource, found, concept(resource, "code")),
         start=start,
         end=end,
         category=_category(resource),
@@ -59,7 +59,7 @@ def diagnostic_report(resource: Json, found: Found, context: Context) -> Report:
     start, end = _effective(resource, context)
     conclusions = [string(resource, "conclusion"), *words_of_all(resource, "conclusionCode")]
     return Report(
-        **context.common(resource, found, concept(child(resource, "code"))),
+        **context.common(resource, found, concept(resource, "code")),
         start=start,
         end=end,
         category=_category(resource),
@@ -75,7 +75,7 @@ def diagnostic_report(resource: Json, found: Found, context: Context) -> Report:
 
 def document_reference(resource: Json, found: Found, context: Context) -> Note:
     """`DocumentReference`."""
-    kind = concept(child(resource, "type"))
+    kind = concept(resource, "type")
     within = child(resource, "context")
     common = context.common(resource, found, kind if kind.text else named(_title(resource)))
     common["encounter"] = next(map(context.source, references(within, "encounter")), "")
@@ -94,14 +94,16 @@ def document_reference(resource: Json, found: Found, context: Context) -> Note:
 def composition(resource: Json, found: Found, context: Context) -> Note:
     """`Composition`: the narratives of its sections, one attachment."""
     texts: list[str] = []
-    open_sections = children(resource, "section")[::-1]
+    open_sections = [(item, 1) for item in reversed(children(resource, "section"))]
     while open_sections and len(texts) < MAX_ITEMS:
-        section = open_sections.pop()
-        open_sections += children(section, "section")[::-1]
+        section, depth = open_sections.pop()
+        if depth < MAX_NESTED_SECTIONS:
+            inner = reversed(children(section, "section"))
+            open_sections += [(item, depth + 1) for item in inner]
         if text := narrative(section):
             texts.append("\n".join(filter(None, (string(section, "title"), text))))
     return Note(
-        **context.common(resource, found, concept(child(resource, "type"))),
+        **context.common(resource, found, concept(resource, "type")),
         start=context.date(resource, "date"),
         category=_category(resource),
         attachments=(Attachment("\n\n".join(texts)[:MAX_NOTE], "text/html"),) if texts else (),
@@ -114,7 +116,7 @@ def imaging_study(resource: Json, found: Found, context: Context) -> ImagingStud
         Series(
             series_uid=uid(string(item, "uid")),
             modality=string(child(item, "modality"), "code"),
-            body_site=code_words(coding(child(item, "bodySite"))),
+            body_site=code_words(coding(item, "bodySite")),
             description=string(item, "description"),
             instances=count(item, "numberOfInstances") or len(children(item, "instance")),
         )

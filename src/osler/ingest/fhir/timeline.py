@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from msgspec.structs import replace
-
-from osler.errors import RecordError, UnsupportedError
+from osler.errors import RecordError
 from osler.ingest.fhir import clinical, medications, results
 from osler.ingest.fhir.context import Context, Converter, decode, reference_key
 from osler.ingest.fhir.documents import Found
-from osler.ingest.fhir.fields import Json, first_code, string
+from osler.ingest.fhir.fields import Json, boolean, first_code, string
 from osler.ingest.fhir.limits import MAX_PATIENTS, MAX_RESOURCES
 from osler.ingest.fhir.records import AnyEvent, LeftOut, Patient, Timeline, time_of
 
@@ -56,7 +54,7 @@ def patients_of(resources: Iterable[Found]) -> tuple[dict[str, int], Patients]:
         elif found.subject:
             subjects[reference_key(found.subject)] += 1
         if len(subjects) + len(names) > MAX_PATIENTS:
-            raise UnsupportedError(f"more than {MAX_PATIENTS:,} patients")
+            raise RecordError(f"holds more than {MAX_PATIENTS:,} patients")
     called = {key: source for source, keys in names.items() for key in keys}
     counts = dict.fromkeys(names, 0)
     for key, number in subjects.items():
@@ -73,7 +71,7 @@ def choose_patient(resources: Iterable[Found], wanted: str | None) -> frozenset[
         wanted: an id, with or without "Patient/"; None for the only patient.
 
     Raises:
-        RecordError: no such patient, or several and none was named.
+        RecordError: no such patient, or several and none was named, or more than `MAX_PATIENTS`.
     """
     counts, names = patients_of(resources)
     if wanted is not None:
@@ -96,8 +94,7 @@ def timeline_of(resources: Iterable[Found], patient: frozenset[str]) -> Timeline
         patient: what `choose_patient` gave.
 
     Raises:
-        RecordError: there is no FHIR resource at all.
-        UnsupportedError: more resources than `MAX_RESOURCES`.
+        RecordError: there is no FHIR resource at all, or more than `MAX_RESOURCES`.
     """
     left: Counter[tuple[str, str]] = Counter()
     kept: dict[str, Found] = {}
@@ -109,14 +106,14 @@ def timeline_of(resources: Iterable[Found], patient: frozenset[str]) -> Timeline
             left[found.type, reason] += 1
             continue
         if not found.id and not found.full_url:
-            found = replace(found, full_url=f"#{position}")
+            found = found.called(f"#{position}")
         other = kept.setdefault(found.source, found)
         if other is not found:
             left[found.type, "another version of the same"] += 1
             if found.version > other.version:
                 kept[found.source] = found
         if len(kept) > MAX_RESOURCES:
-            raise UnsupportedError(f"more than {MAX_RESOURCES:,} resources")
+            raise RecordError(f"holds more than {MAX_RESOURCES:,} resources")
     if not kept and set(left) <= {("(no type)", "malformed")}:
         raise RecordError("holds no FHIR resource")
     return _assemble(kept, left)
@@ -169,7 +166,9 @@ def _keys(found: Found) -> list[str]:
 
 
 def _is_error(resource: Json) -> bool:
-    return _ERROR in (resource.get("status"), first_code(resource, "verificationStatus"))
+    return string(resource, "status") == _ERROR or (
+        "verificationStatus" in resource and first_code(resource, "verificationStatus") == _ERROR
+    )
 
 
 def _patient(resource: Json, found: Found, context: Context) -> Patient:
@@ -179,5 +178,5 @@ def _patient(resource: Json, found: Found, context: Context) -> Patient:
         sex=string(resource, "gender"),
         born=context.date(resource, "birthDate"),
         died=died,
-        is_dead=died is not None or resource.get("deceasedBoolean") is True,
+        is_dead=died is not None or boolean(resource, "deceasedBoolean") is True,
     )
