@@ -8,8 +8,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import DATA_ROOT
 
+from osler.archive.child import is_whole, read_instance
 from osler.archive.elements import Element, MalformedError, elements
-from osler.archive.instance import is_whole, read_instance
 from osler.errors import DicomError, UnreadableFileError
 
 ITEM, ITEM_END, SEQUENCE_END = (struct.pack("<HHL", 0xFFFE, n, 0) for n in (0xE000, 0xE00D, 0xE0DD))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom import uid
 
-from osler.archive.instance import Instance, is_whole, read_instance
+from osler.archive.child import is_whole, read_instance
+from osler.archive.instance import Instance
 from osler.archive.store import InstanceStore
 from osler.errors import ArchiveError, DicomError, UnreadableFileError
 from tests.archive.studies import STUDY, SYNTAXES, data_set, make_instance

@@ -263,7 +263,7 @@ def test_a_file_that_is_no_answer(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.json: No such file"):
         write_results(tmp_path / "gone.json", [source], tmp_path / "out")
     answer = write_answer(tmp_path / "answer.json", source)
-    with pytest.raises(InputError, match=r"answer\.json: not a picture"):
+    with pytest.raises(InputError, match=r"answer\.json: neither DICOM nor"):
         write_results(answer, [source], tmp_path / "out", seen=[answer])
 
 

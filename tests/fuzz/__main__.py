@@ -17,11 +17,14 @@ import atheris
 
 # All of pydicom would take longer to instrument than many a run takes.
 _INSTRUMENTED = """
-    osler.ingest osler.archive.instance osler.archive.elements pydicom.filereader pydicom.fileutil
-    pydicom.values pydicom.encaps pydicom.filebase pydicom.pixels.decoders nibabel.nifti1
+    osler.ingest osler.archive.head osler.archive.elements osler.archive.results.attributes
+    pydicom.filereader pydicom.fileutil pydicom.values pydicom.encaps pydicom.filebase
+    pydicom.pixels.decoders nibabel.nifti1
 """.split()
 
 with atheris.instrument_imports(include=_INSTRUMENTED):
+    from osler.archive import child as archive
+    from osler.archive import worker as archive_worker
     from osler.ingest import decode_worker, scan, worker_pool
     from osler.ingest.fhir import read as records
     from tests.fuzz.targets import TARGETS, InProcess, read
@@ -42,12 +45,13 @@ def main() -> None:
     parser.add_argument("--artifacts", type=Path, required=True)
     arguments = parser.parse_args()
     target = TARGETS[arguments.format]
-    for module, name in (
-        (worker_pool, "decoding_workers"),
-        (scan, "decoding_workers"),
-        (records, "_workers"),
+    for module, name, work in (
+        (worker_pool, "decoding_workers", decode_worker.decoding_work),
+        (scan, "decoding_workers", decode_worker.decoding_work),
+        (records, "_workers", decode_worker.decoding_work),
+        (archive, "_workers", archive_worker.work),
     ):
-        setattr(module, name, InProcess())
+        setattr(module, name, InProcess(work))
     warnings.simplefilter("ignore")
     logging.disable()
     if arguments.format not in _WITHOUT_LIMIT:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 from zlib import crc32
 
-from osler.archive.instance import is_whole, read_instance
+from osler.archive.child import is_whole, read_attributes, read_instance
 from osler.errors import OslerError
 from osler.ingest import decode_worker, scan, worker_pool
 from osler.ingest.facts import FileFacts
@@ -30,6 +30,9 @@ _LONGEST_MESSAGE = 400
 class InProcess:
     """Stands in for a pool of workers: does in this process what a worker would do in its own."""
 
+    def __init__(self, work: decode_worker.Work) -> None:
+        self._work = work
+
     def ask(
         self,
         header: Mapping[str, Any],
@@ -41,7 +44,7 @@ class InProcess:
         """As `WorkerPool.ask`."""
         pipe = os.memfd_create("replies")
         try:
-            decode_worker.answer(pipe, dict(header), data)
+            decode_worker.answer(pipe, dict(header), data, self._work)
             os.lseek(pipe, 0, os.SEEK_SET)
             return [receive(pipe) for _ in range(replies)]
         finally:
@@ -142,6 +145,7 @@ def _scanned(path: Path) -> None:
 def _instance(path: Path) -> None:
     is_whole(path)
     read_instance(path)
+    read_attributes(path)
 
 
 def _gguf(path: Path) -> None:

@@ -53,7 +53,7 @@ def decode(data, source):
     return really(data, source)
 
 decode_worker.decode = decode
-decode_worker.main()
+decode_worker.serve(decode_worker.decoding_work)
 """
 COMMAND = (sys.executable, "-P", "-c", WORKER)
 

@@ -15,7 +15,8 @@ from pydicom import Dataset
 
 from osler.archive.address import WebAddress
 from osler.archive.archive import Step
-from osler.archive.instance import Instance, InstanceFile, read_instance
+from osler.archive.child import read_instance
+from osler.archive.instance import Instance, InstanceFile
 from osler.archive.multipart import DICOM, BrokenBodyError, FilesBody, write_only_part
 from osler.archive.query import Query, agrees
 from osler.archive.retry import retried

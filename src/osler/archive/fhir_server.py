@@ -191,7 +191,7 @@ class FhirServer:
     def _decoded(self, data: bytes) -> _Page:
         try:
             return msgspec.json.decode(data, type=_Page)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ArchiveError(f"{self.address}: sends no FHIR; is it a FHIR server?") from None
 
 

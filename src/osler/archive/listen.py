@@ -10,7 +10,8 @@ from pathlib import Path
 from ssl import SSLContext
 
 from osler.archive.address import is_loopback
-from osler.archive.instance import InstanceFile, is_uid, read_instance
+from osler.archive.child import read_instance
+from osler.archive.instance import InstanceFile, is_uid
 from osler.archive.receiver import receiving, writing_into
 from osler.archive.settings import check_title
 from osler.archive.store import InstanceStore, Placed

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osler.archive.archive import Archive, Progress, silent
-from osler.archive.instance import InstanceFile, read_instance
+from osler.archive.child import read_instance
+from osler.archive.instance import InstanceFile
 from osler.errors import ArchiveError, UnreadableFileError
 
 _DIRECTORY = "DICOMDIR"  # of a disc: it lists instances, and is none

@@ -14,7 +14,8 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from osler.archive.association import HURRY, STORED_SYNTAXES
-from osler.archive.instance import InstanceFile, read_instance
+from osler.archive.child import read_instance
+from osler.archive.instance import InstanceFile
 from osler.archive.store import InstanceStore, Placed
 from osler.errors import InputError, ServerSettingsError
 

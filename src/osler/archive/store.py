@@ -10,13 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
-from osler.archive.instance import (
-    Instance,
-    InstanceFile,
-    data_set_blocks,
-    is_whole,
-    read_instance,
-)
+from osler.archive.child import is_whole, read_instance
+from osler.archive.instance import Instance, InstanceFile, data_set_blocks
 from osler.errors import ArchiveError
 
 _PARTS = ".parts"

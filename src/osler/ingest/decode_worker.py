@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,8 +23,16 @@ from osler.ingest.zip_file import inflate, list_members
 _STDIN, _STDOUT = 0, 1
 
 
-def main() -> None:
-    """Serve requests until standard input is closed."""
+Work = Callable[[int, dict[str, Any], bytes, str], None]
+
+
+def serve(work: Work) -> None:
+    """Serve requests until standard input is closed.
+
+    Args:
+        work: does what a header asks of a file's bytes and writes the replies to a file descriptor;
+            the file's name comes last.
+    """
     replies = _take_stdout()
     limit_resources()
     # What the libraries say of a file may quote from it, and a patient's name would go to a log.
@@ -37,23 +45,24 @@ def main() -> None:
             return
         data = received.tobytes()
         del received  # or a large file would be here twice
-        answer(replies, header, data)
+        answer(replies, header, data, work)
 
 
-def answer(replies: int, header: dict[str, Any], data: bytes) -> None:
+def answer(replies: int, header: dict[str, Any], data: bytes, work: Work) -> None:
     """Do what is asked of one file, and write the replies or the error to a file descriptor."""
     source: str = header["source"]
     limit = worker_bytes(_input_bytes(header, data))
     try:
         with _memory(limit):
-            _work(replies, header, data, source)
+            work(replies, header, data, source)
     except MemoryError:
         send_error(replies, UnsupportedError(f"{source}: decoding needs more than {limit:,} bytes"))
     except InputError as error:
         send_error(replies, error)
 
 
-def _work(replies: int, header: dict[str, Any], data: bytes, source: str) -> None:
+def decoding_work(replies: int, header: dict[str, Any], data: bytes, source: str) -> None:
+    """The work of this room."""
     inflated_bytes = header.get("inflated_bytes")
     if inflated_bytes is not None:
         data = inflate(data, inflated_bytes, source, whole=header["whole"])
@@ -123,4 +132,4 @@ def _memory(limit_bytes: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    serve(decoding_work)

@@ -10,8 +10,9 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from osler.archive.results.attributes import PATIENT, STUDY
 from osler.archive.results.draft import Draft
-from osler.archive.results.source import PATIENT, STUDY, Sources, other_studies, same_study
+from osler.archive.results.source import Sources, other_studies, same_study
 
 # Higher than a scanner counts, so that results come after its series.
 _FIRST_SERIES_NUMBER = 9000
@@ -43,7 +44,7 @@ def new_result(
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
     for keyword in (*PATIENT, *STUDY):
         if keyword in sources.current:
-            setattr(ds, keyword, sources.current[keyword].value)
+            ds.add(sources.current[keyword])
     ds.Modality = modality
     ds.SeriesInstanceUID = generate_uid(prefix=None)
     ds.SeriesNumber = _FIRST_SERIES_NUMBER + series

@@ -8,9 +8,10 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from osler.archive.results.attributes import IMAGE
 from osler.archive.results.base import coded, new_result, refer_to_sources
 from osler.archive.results.draft import Draft
-from osler.archive.results.source import IMAGE, Sources, references
+from osler.archive.results.source import Sources, references
 from osler.errors import InputError
 
 
@@ -59,7 +60,7 @@ def _capture(draft: Draft, sources: Sources, square_HW3: NDArray[np.uint8]) -> D
     ds.Laterality = None  # type 2C: to be there, if empty
     for keyword in IMAGE:
         if keyword in sources.current:
-            setattr(ds, keyword, sources.current[keyword].value)
+            ds.add(sources.current[keyword])
     refer_to_sources(ds, sources)
     ds.Rows, ds.Columns = square_HW3.shape[:2]
     ds.SamplesPerPixel = 3

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from osler.errors import InputError
 
+_MOST_BYTES = 16 << 20
 # What DICOM's texts may not hold (PS3.5 6.1.3).
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
@@ -59,6 +60,8 @@ def read_draft(path: Path) -> Draft:
         InputError: no such file, or not such an answer.
     """
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: far too long for an answer of `osler ask --json`")
         return Draft.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None

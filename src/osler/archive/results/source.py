@@ -5,37 +5,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom import DataElement, Dataset
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.sequence import Sequence as DicomSequence
 
-from osler.archive.instance import Instance, is_uid
+from osler.archive.child import read_attributes
+from osler.archive.instance import Instance
+from osler.archive.results.attributes import STUDY, Attributes
 from osler.archive.results.draft import Draft
-from osler.errors import DicomError, InputError
+from osler.errors import InputError
 
-# What results take over (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2), and what only pictures do.
-PATIENT = """
-    PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex
-    PatientIdentityRemoved DeidentificationMethod
-""".split()
-STUDY = """
-    StudyInstanceUID StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
-    StudyDescription PatientAge
-""".split()
-IMAGE = """
-    Laterality LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod
-""".split()
-_OWN = "SpecificCharacterSet SOPClassUID SOPInstanceUID SeriesInstanceUID".split()
-_MALFORMED = (
-    BytesLengthException,
-    AttributeError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+# To be there, if empty (type 2).
+_ALWAYS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", *STUDY[:6])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +56,30 @@ def sources_of(draft: Draft, paths: Iterable[Path]) -> Sources:
         DicomError: one of them is malformed.
     """
     wanted = dict.fromkeys(draft.input_sha256)
-    found: dict[str, Dataset] = {}
+    found: dict[str, tuple[Instance, Dataset]] = {}
     for path in _files(paths):
         if (digest := _sha256(path)) in wanted:
-            found[digest] = _read(path)
+            instance, attributes = read_attributes(path)
+            found[digest] = instance, _data_set(attributes)
     if missing := [digest for digest in wanted if digest not in found]:
         count = f"{len(missing)} of {len(wanted)} files"
         raise InputError(f"{count} that the answer was made from are not among the sources")
-    headers = [found[digest] for digest in wanted]
+    headers = [found[digest][1] for digest in wanted]
     if len({(one.get("PatientID"), one.get("IssuerOfPatientID")) for one in headers}) > 1:
         raise InputError("the sources are of more than one patient")
     current = max(headers, key=lambda one: (str(one.StudyDate or ""), str(one.StudyTime or "")))
-    return Sources(current=current, instances=tuple(_instance(one) for one in headers))
+    return Sources(current=current, instances=tuple(found[digest][0] for digest in wanted))
+
+
+def _data_set(attributes: Attributes) -> Dataset:
+    """Values of any kind: what breaks the rules is taken over as it is, and not warned of."""
+    ds = Dataset()
+    for keyword, values in (dict.fromkeys(_ALWAYS, ()) | attributes).items():
+        tag = tag_for_keyword(keyword)
+        assert tag is not None
+        value = list(values) if len(values) > 1 else "".join(values) or None
+        ds.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=IGNORE))
+    return ds
 
 
 def references(instances: Sequence[Instance], *, purpose: Dataset | None = None) -> DicomSequence:
@@ -156,31 +150,3 @@ def _files(paths: Iterable[Path]) -> Iterable[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> Dataset:
-    try:
-        ds = dcmread(path, stop_before_pixels=True, specific_tags=[*PATIENT, *STUDY, *IMAGE, *_OWN])
-        ds.decode()
-        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", *STUDY[:6]):
-            if keyword not in ds:
-                setattr(ds, keyword, None)  # type 2: to be there, if empty
-        if not is_uid(str(ds.get("SOPClassUID", ""))):
-            raise DicomError("the SOP class is missing or malformed")
-        _instance(ds)
-    except InvalidDicomError:
-        raise InputError(f"{path}: not a DICOM file, so there is no study to write to") from None
-    except DicomError as error:
-        raise DicomError(f"{path}: {error}") from None
-    except _MALFORMED:
-        raise DicomError(f"{path}: the patient's or study's attributes are malformed") from None
-    return ds
-
-
-def _instance(ds: Dataset) -> Instance:
-    return Instance(
-        study_uid=str(ds.StudyInstanceUID),
-        series_uid=str(ds.get("SeriesInstanceUID", "")),
-        sop_uid=str(ds.get("SOPInstanceUID", "")),
-        sop_class_uid=str(ds.get("SOPClassUID", "")),
-    )

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Picture
-from PIL import UnidentifiedImageError
 from pydicom import Dataset, dcmwrite
 
 from osler.archive.results.capture import captures
@@ -14,7 +12,8 @@ from osler.archive.results.document import pdf_report
 from osler.archive.results.draft import read_draft
 from osler.archive.results.report import text_report
 from osler.archive.results.source import sources_of
-from osler.errors import InputError
+from osler.errors import UnsupportedError
+from osler.ingest.read import read_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +62,10 @@ def write_results(
 
 
 def _square(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    try:
-        with Picture.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture") from None
+    image = read_image(path)
+    if image.space == "modality":
+        raise UnsupportedError(f"{path}: not a picture of what the model saw")
+    return image.values.astype(np.uint8, copy=False)
 
 
 def _write(path: Path, ds: Dataset) -> None:
