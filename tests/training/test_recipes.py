@@ -19,6 +19,7 @@ from osler.testing.packs import (
     one_of_each_class,
     write_image_pack,
 )
+from osler.training.recipes import nano as recipe
 from osler.training.recipes import nano_decoder, nano_encoders
 from osler.training.recipes.job import Job
 from osler.training.recipes.nano import nano
@@ -186,6 +187,15 @@ def test_an_image_that_cannot_be_decoded_names_its_row(
         encoder(job)
 
 
+def test_the_nanos_decoder_refuses_encoders_of_other_sizes(
+    tmp_path: Path, encoder_folder: Path
+) -> None:
+    job = Job(data=tmp_path, out=tmp_path / "run", model=str(encoder_folder))
+    with pytest.raises(InputError, match="sizes are not those of the nano"):
+        nano(job)
+    assert not job.out.exists()
+
+
 @pytest.mark.slow
 def test_the_nano_goes_through_all_its_phases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -194,6 +204,11 @@ def test_the_nano_goes_through_all_its_phases(
     gemma, siglip = medgemma_nano(), medsiglip_nano()
     vision = replace(siglip.vision_config, num_hidden_layers=1)
     one_text = replace(gemma.text_config, num_hidden_layers=1, layer_types=())
+    small_siglip = replace(
+        siglip,
+        text_config=replace(siglip.text_config, num_hidden_layers=1),
+        vision_config=vision,
+    )
     monkeypatch.setattr(
         nano_decoder,
         "medgemma_nano",
@@ -202,12 +217,9 @@ def test_the_nano_goes_through_all_its_phases(
     monkeypatch.setattr(
         nano_encoders,
         "medsiglip_nano",
-        lambda: replace(
-            siglip,
-            text_config=replace(siglip.text_config, num_hidden_layers=1),
-            vision_config=vision,
-        ),
+        lambda: small_siglip,
     )
+    monkeypatch.setattr(recipe, "medsiglip_nano", lambda: small_siglip)
     job = Job(
         data=small_pack(tmp_path / "data"),
         out=tmp_path / "run",
@@ -236,6 +248,13 @@ def test_the_nano_goes_through_all_its_phases(
     answer = osler.load(str(job.out / "medgemma-nano")).ask("Is it normal?", max_new_tokens=2)
     assert "nano" in answer.notice
     assert osler.load_encoder(job.out / "medsiglip-nano").notice
+
+    # Encoders that are there already: only the decoder learns.
+    given = replace(job, out=tmp_path / "given", model=str(job.out / "heads" / "model"))
+    nano(given)
+    assert not (given.out / "encoder").exists()
+    over = load_medgemma(given.out / "images" / "model").vision_tower.state_dict()
+    assert all(torch.equal(value, over[name]) for name, value in last.items())
 
     # What is done is not done again.
     before = (job.out / "text" / "model" / "model.safetensors").stat().st_mtime_ns

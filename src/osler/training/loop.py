@@ -57,7 +57,8 @@ class LoopConfig:
         warmup_steps: steps of a linear rise from zero.
         weight_decay: of matrices; vectors are not decayed.
         clip_norm: the most that the norm of all gradients may be; None for no limit.
-        bf16: matrix products in bfloat16 (autocast); weights stay as they are.
+        bf16: matrix products in bfloat16 (autocast), on devices that have it (`optim.has_bf16`);
+            weights stay as they are.
         ema_decay: share that the running average of the weights keeps at each step; None for no
             average. Where there is one it is what is evaluated and what is left in the model.
         evaluate_every: steps between two evaluations; None for one at the end only.

@@ -71,7 +71,7 @@ def images(job: Job, out: Path) -> None:
     model.multi_modal_projector.requires_grad_(True)
     length = model.config.mm_tokens_per_image + IMAGE_TEXT_LENGTH
     items = nano_images(job.data, "train")
-    patches_NPD, views = features(job, items)
+    patches_NPD, views = features(job, items, encoders)
     texts = find_shards(part(job.data, "text"))
 
     def sample(drawn: Drawn) -> tuple[TrainingSequence, int | None]:

@@ -43,7 +43,7 @@ from osler.training.streams.batches import Ahead
 from osler.training.streams.shards import find_shards
 
 ENCODER = LoopConfig(
-    steps=3000,
+    steps=1500,
     optimizer="muon",
     learning_rate=8e-4,
     warmup_steps=100,
@@ -52,8 +52,8 @@ ENCODER = LoopConfig(
     bf16=True,
     compile=True,
 )
-REFINE = replace(ENCODER, steps=500, learning_rate=3e-4, warmup_steps=50, seed=1)
-HEADS = replace(ENCODER, steps=1000, learning_rate=3e-4)
+REFINE = replace(ENCODER, steps=200, learning_rate=3e-4, warmup_steps=50, seed=1)
+HEADS = replace(ENCODER, steps=500, learning_rate=3e-4)
 
 _IMAGES, _TEXTS = 64, 48
 # What the tower sees first, and what that is cut out of.
@@ -96,12 +96,14 @@ def heads(job: Job, out: Path) -> None:
     model = in_own_memory(load_medsiglip(job.out / "refine" / "model"))
     model.vision_model.requires_grad_(False)
     items = nano_images(job.data, "train")
-    show = kept_views(*features(job, items))
+    show = kept_views(*features(job, items, model))
     learn(job, model, items, show, HEADS, out, choice_weight=3.0)
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
-def features(job: Job, items: Sequence[PackedImage]) -> tuple[Tensor, list[list[int]]]:
+def features(
+    job: Job, items: Sequence[PackedImage], encoders: MedSiglip
+) -> tuple[Tensor, list[list[int]]]:
     """Patches of several views of every image, (rows, P, D), made once; and each image's rows.
 
     An image is there as it is and varied; one of a small set, which comes up often, varied anew
@@ -115,7 +117,7 @@ def features(job: Job, items: Sequence[PackedImage]) -> tuple[Tensor, list[list[
     for row, index in enumerate(varied, start=len(items)):
         rows[index].append(row)
     if not path.exists() and job.ranks.rank == 0:
-        tower = load_medsiglip(job.out / "refine" / "model").vision_model
+        tower = encoders.vision_model
         squares = decoded(job, list(items), "train", medsiglip_nano().vision_config.image_size)
         sets = [item.set_name for item in items]
         plain = encode_images(tower, squares, sets, varied=False)
