@@ -161,5 +161,5 @@ def test_files_that_are_no_record(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "x.json").write_text("Jane Doe")
     assert main(["record", str(tmp_path / "x.json")]) == 1
     errors = capsys.readouterr().err
-    assert errors.startswith(f"osler: {tmp_path / 'x.json'}: not JSON")
+    assert errors.startswith(f"osler: {tmp_path / 'x.json'}: neither FHIR in JSON nor")
     assert "Jane" not in errors

@@ -19,7 +19,17 @@ from pydicom import dcmread, uid
 from osler.ingest.dicom.attributes import MALFORMED
 from osler.testing.ccda import CCDA
 from osler.testing.dicom import LOSSLESS_SYNTAXES, LOSSY_SYNTAXES, make_dicom
-from osler.testing.fhir import PATIENT, attachment, bundle, coded, lab, ndjson, note, resource
+from osler.testing.fhir import (
+    PATIENT,
+    attachment,
+    bundle,
+    coded,
+    lab,
+    ndjson,
+    note,
+    resource,
+    zipped,
+)
 from osler.testing.series import make_enhanced, make_frames, make_series, slices
 
 NAME = "Quaxolotl"
@@ -181,6 +191,12 @@ def safetensors() -> list[bytes]:
         }
     ).encode()
     return [len(header).to_bytes(8, "little") + header + bytes(24)]
+
+
+def fhir_zips() -> list[bytes]:
+    """Exports in a zip, with a document beside them."""
+    lines, (document, *_) = bulk(), ccda()
+    return [zipped({"a.ndjson": data, "b/c.xml": document, "x.txt": b"x"}) for data in lines]
 
 
 def gzipped(seeds: list[bytes]) -> list[bytes]:

@@ -1,7 +1,9 @@
 """Synthetic FHIR: one woman who does not exist, and bundles around her."""
 
 import base64
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,3 +102,12 @@ def bundle(*resources: Mapping[str, Any], kind: str = "collection") -> bytes:
 def ndjson(*resources: Mapping[str, Any]) -> bytes:
     """Lines of a bulk export."""
     return b"".join(json.dumps(item).encode() + b"\n" for item in resources)
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """A zip of files."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return data.getvalue()

@@ -51,6 +51,11 @@ def test_a_document(tmp_path: Path) -> None:
     assert read_record(tmp_path / "d.xml").patient is not None
 
 
+def test_no_bytes_are_an_empty_file() -> None:
+    with pytest.raises(UnreadableFileError, match=r"^x: the file is empty$"):
+        read_record_bytes(b"", "x")
+
+
 def test_errors_come_back_by_their_class(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(b"{")
     with pytest.raises(UnreadableFileError, match=r"/bad\.json: not JSON"):

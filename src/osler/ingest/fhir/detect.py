@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from osler.errors import InputError
-from osler.ingest.fhir.documents import ENDINGS
+from osler.ingest.fhir.files import ENDINGS
 from osler.ingest.file_part import FilePart, printable
 
 _HEAD_BYTES = 1 << 16

@@ -4,15 +4,12 @@ Only the few fields that say what a resource is and whose are decoded here. The 
 so that what is not wanted (claims are half of many bundles) costs almost nothing.
 """
 
-import gzip
 import io
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -28,19 +25,10 @@ from osler.ingest.fhir.fields import (
     reference,
     string,
 )
-from osler.ingest.fhir.limits import (
-    MAX_DOCUMENT_BYTES,
-    MAX_EXPORT_BYTES,
-    MAX_FILES,
-    MAX_NESTED_BUNDLES,
-)
-from osler.ingest.file_part import printable
+from osler.ingest.fhir.files import files_under, opened, values
+from osler.ingest.fhir.limits import MAX_EXPORT_BYTES, MAX_NESTED_BUNDLES
 
 _VERSION = re.compile(r"[0-9]{1,15}")
-ENDINGS = (".json", ".ndjson", ".jsonl", ".xml")
-_GZIP = b"\x1f\x8b"
-_STEP_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +73,7 @@ class Documents:
     """The resources of some files, which can be gone through more than once.
 
     Args:
-        paths: files, or folders of a bulk export (`*.ndjson`, `*.json`, also gzipped).
+        paths: files, or folders or zips of a bulk export (`*.ndjson`, `*.json`, also gzipped).
         names: what to call each in messages; as it is written where there is none.
 
     Raises:
@@ -100,7 +88,7 @@ class Documents:
         self._files = [
             file
             for path, name in zip(paths, called, strict=True)
-            for file in _files(Path(path), name)
+            for file in files_under(Path(path), name)
         ]
 
     def __iter__(self) -> Iterator[Found]:
@@ -111,9 +99,9 @@ class Documents:
             UnsupportedError: one that is larger than what is read.
         """
         total_bytes = 0
-        for path, name in self._files:
-            with _opened(path, name) as file:
-                for value in _values(file, name):
+        for path, whole_name in self._files:
+            with opened(path, whole_name) as file:
+                for value, name in values(file, whole_name):
                     total_bytes += len(value)
                     if total_bytes > MAX_EXPORT_BYTES:
                         raise UnsupportedError(f"{name}: with it the export is too large")
@@ -122,90 +110,11 @@ class Documents:
 
 def resources_of_bytes(data: bytes, name: str) -> list[Found]:
     """The resources of a file that is in memory; see `Documents`."""
-    with _named(name):
-        values = _values(_plain(io.BytesIO(data)), name)
-        return [found for value in values for found in _resources(msgspec.Raw(value), name)]
-
-
-def _files(path: Path, name: str) -> list[tuple[Path, str]]:
-    """A file, or those of a folder, each with what to call it."""
-    if not path.is_dir():
-        return [(path, name)]
-    found = []
-    for file in sorted(path.iterdir()):
-        if file.name.removesuffix(".gz").endswith(ENDINGS) and file.is_file():
-            found.append((file, os.path.join(name, printable(file.name))))
-        if len(found) > MAX_FILES:
-            raise UnsupportedError(f"{name}: more than {MAX_FILES:,} files")
-    if not found:
-        raise UnreadableFileError(f"{name}: no .json, .ndjson or .xml file in this folder")
-    return found
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Say of which file it was that could not be read."""
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise UnreadableFileError(f"{name}: the gzip file is damaged or truncated") from None
-    except OSError as error:
-        raise UnreadableFileError(f"{name}: cannot be read ({error.strerror})") from None
-
-
-@contextmanager
-def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
-    with _named(name), path.open("rb") as file:
-        yield _plain(file)
-
-
-def _plain(file: IO[bytes]) -> IO[bytes]:
-    """The file, decompressed as it is read if it is gzip."""
-    is_gzip = file.read(2) == _GZIP
-    file.seek(0)
-    if not is_gzip:
-        return file
-    # In larger steps than its own of 8 KiB.
-    return cast(IO[bytes], io.BufferedReader(gzip.GzipFile(fileobj=file), _STEP_BYTES))
-
-
-def _values(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """The JSON values of a file: its lines if the first is one, else the whole file is one."""
-    first = _bounded(file.readline(MAX_DOCUMENT_BYTES + 1), name).removeprefix(_BOM)
-    if first.lstrip().startswith(b"<"):
-        from osler.ingest.fhir.ccda import bundle_of_ccda
-
-        yield bundle_of_ccda(_whole(file, first, name), name)
-        return
-    if not _is_json(first):
-        whole = _whole(file, first, name)
-        if not whole.strip():
-            raise UnreadableFileError(f"{name}: the file is empty")
-        yield whole
-        return
-    yield first
-    while line := _bounded(file.readline(MAX_DOCUMENT_BYTES + 1), name):
-        if not line.isspace():
-            yield line
-
-
-def _whole(file: IO[bytes], first: bytes, name: str) -> bytes:
-    return _bounded(first + file.read(MAX_DOCUMENT_BYTES + 1 - len(first)), name)
-
-
-def _bounded(data: bytes, name: str) -> bytes:
-    if len(data) > MAX_DOCUMENT_BYTES:
-        limit = f"{MAX_DOCUMENT_BYTES:,}"
-        raise UnsupportedError(f"{name}: a document or line of more than the {limit} bytes read")
-    return data
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        object_of(line)
-    except MALFORMED:
-        return False
-    return True
+    return [
+        found
+        for value, called in values(io.BytesIO(data), name)
+        for found in _resources(msgspec.Raw(value), called)
+    ]
 
 
 def _resources(raw: msgspec.Raw, name: str) -> Iterator[Found]:

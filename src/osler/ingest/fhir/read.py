@@ -32,7 +32,7 @@ def read_record(*paths: str | os.PathLike[str], patient: str | None = None) -> T
 
     Args:
         *paths: FHIR R4 bundles or resources in JSON, NDJSON, C-CDA documents, any of them gzipped;
-            or folders of such files, as bulk exports are.
+            or folders or zips of such files, as bulk exports are.
         patient: the id of whom to read; needed where there are several.
 
     Raises:
@@ -89,7 +89,7 @@ def read_for(header: Mapping[str, Any], data: bytes) -> bytes:
     source: str = header["source"]
     try:
         found: Iterable[Found] = Documents(header["paths"], header["names"])
-        if data:
+        if not header["paths"]:
             found = resources_of_bytes(data, source)
         elif header["size_bytes"] <= _KEPT_BYTES:
             found = list(found)  # they need not be parsed twice
