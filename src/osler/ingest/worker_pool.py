@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,6 +16,7 @@ from osler.errors import DicomError, InputError, UnreadableFileError
 from osler.ingest.decode import is_dicom
 from osler.ingest.image import Image
 from osler.ingest.limits import TIMEOUT_S
+from osler.ingest.watch import Watch
 from osler.ingest.wire import receive_image, send
 
 # -P: the working directory is not a place to import from.
@@ -23,6 +24,7 @@ _COMMAND = (sys.executable, "-P", "-m", "osler.ingest.decode_worker")
 _PIPE_BYTES = 1 << 20
 T = TypeVar("T")
 _SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
+_watch = Watch()
 
 
 class _Worker:
@@ -75,12 +77,12 @@ class _Worker:
         assert self._process.stdout is not None
         answers: list[T] = []
         try:
-            with self._deadline(timeout_s):
+            with _watch.limit(timeout_s, self._expire):
                 send(self._process.stdin.fileno(), header, data)
                 if replies:
                     answers.append(receive(self._process.stdout.fileno()))
             while len(answers) < replies:
-                with self._deadline(timeout_s):
+                with _watch.limit(timeout_s, self._expire):
                     answers.append(receive(self._process.stdout.fileno()))
             return answers
         except (EOFError, BrokenPipeError, ValueError):
@@ -88,17 +90,6 @@ class _Worker:
             if self._expired:
                 raise TimeoutError(f"took longer than {timeout_s:g} s") from None
             raise ChildProcessError(_ending(self._process.returncode)) from None
-
-    @contextmanager
-    def _deadline(self, timeout_s: float) -> Iterator[None]:
-        timer = threading.Timer(timeout_s, self._expire)
-        timer.daemon = True  # no reason for an ending program to wait
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
 
     def _expire(self) -> None:
         self._expired = True
@@ -251,3 +242,4 @@ WORKERS = min(4, os.cpu_count() or 1)
 decoding_workers = WorkerPool(size=WORKERS)
 atexit.register(decoding_workers.close)
 os.register_at_fork(after_in_child=decoding_workers.forget)
+os.register_at_fork(after_in_child=_watch.start_over)

@@ -1,5 +1,6 @@
 """Reading single attributes of a data set that may hold anything."""
 
+import functools
 import math
 import struct
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException
+from pydicom.tag import BaseTag, Tag
 
 from osler.errors import DicomError
 
@@ -27,14 +29,19 @@ MALFORMED = (
 )
 
 
+# An attribute's tag; pydicom takes long to find it, and longer to say that a data set has none.
+tag_of = functools.cache(Tag)
+
+
 def value_of(ds: Dataset, keyword: str) -> Any:
     """The value of one attribute, or None where it is absent or empty.
 
     Raises:
         DicomError: bytes that are no value of the attribute's type.
     """
+    tag: BaseTag = tag_of(keyword)
     try:
-        value = ds.get(keyword)
+        value = ds[tag].value if tag in ds else None
         return None if value is None or value == "" else value
     except MALFORMED:
         raise DicomError(f"{keyword} is malformed") from None

@@ -6,7 +6,7 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from osler.errors import DicomError, UnsupportedError
-from osler.ingest.dicom.attributes import MALFORMED
+from osler.ingest.dicom.attributes import MALFORMED, tag_of
 from osler.ingest.limits import inflated_bytes
 
 # Nothing else is read: a patient's name cannot leak from where it never was.
@@ -41,6 +41,9 @@ _KEYWORDS = """
 
 _PIXEL_KEYWORDS = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
 _PREAMBLE_BYTES = 132
+# Before the transfer syntax stand a length, a version and two UIDs.
+_TRANSFER_SYNTAX_WITHIN_BYTES = 4096
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 # PixelData, FloatPixelData, DoubleFloatPixelData, in either byte order
 _PIXEL_TAGS = {
     tag
@@ -67,7 +70,8 @@ def read_attributes(data: bytes) -> tuple[Dataset, UID]:
     try:
         deflated = _deflated_part(data)
         plain = data if deflated is None else _inflate(deflated)
-        ds = dcmread(BytesIO(plain), force=True, specific_tags=list(_KEYWORDS))
+        wanted = [tag_of(keyword) for keyword in _KEYWORDS]
+        ds = dcmread(BytesIO(plain), force=True, specific_tags=wanted)
         if not _PIXEL_KEYWORDS & set(ds.dir()) and _has_pixel_tag(plain):
             raise DicomError("the pixel data is truncated")  # pydicom has dropped it
         syntax = ds.file_meta.get("TransferSyntaxUID")
@@ -94,7 +98,7 @@ def read_header(data: bytes, keywords: Sequence[str | int]) -> tuple[Dataset, bo
     try:
         deflated = _deflated_part(data)
         plain = BytesIO(data if deflated is None else _inflate(deflated))
-        wanted = [Tag(keyword) for keyword in keywords]
+        wanted = [tag_of(keyword) for keyword in keywords]
         ds = dcmread(plain, force=True, specific_tags=wanted, stop_before_pixels=True)
         return ds, plain.read(4) in _PIXEL_TAGS
     except MALFORMED:
@@ -114,7 +118,7 @@ def _has_pixel_tag(data: bytes) -> bool:
 
 def _deflated_part(data: bytes) -> bytes | None:
     """What follows the file meta information, if that says that the rest is deflated."""
-    if data[128:132] != b"DICM":
+    if data[128:132] != b"DICM" or _DEFLATED not in data[:_TRANSFER_SYNTAX_WITHIN_BYTES]:
         return None
     file = BytesIO(data)
     file.seek(_PREAMBLE_BYTES)
