@@ -69,6 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(target.seeds()):
             Path(corpus, f"{number:03}").write_bytes(seed)
+            read(target, seed)  # libraries are imported in their own time
         options = [
             f"-runs={arguments.runs}",
             f"-seed={arguments.seed}",
