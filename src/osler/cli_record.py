@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a FHIR bundle, NDJSON or C-CDA file, a folder of a bulk export, or a server's URL",
+        help="a FHIR bundle, NDJSON or C-CDA file, a folder or zip of an export, or a server's URL",
     )
     parser.add_argument("--patient", metavar="ID", help="whom, where there are several")
     parser.add_argument(

@@ -31,6 +31,7 @@ from osler.testing.fhir import (
     zipped,
 )
 from osler.testing.series import make_enhanced, make_frames, make_series, slices
+from osler.testing.slides import STAIN, pyramid, write_dicom, write_svs, write_tiff
 
 NAME = "Quaxolotl"
 GIVEN = "Zebulonia"
@@ -191,6 +192,25 @@ def safetensors() -> list[bytes]:
         }
     ).encode()
     return [len(header).to_bytes(8, "little") + header + bytes(24)]
+
+
+def whole_slides() -> list[bytes]:
+    """Pyramids of two levels: TIFF, SVS, and the larger level of one in DICOM."""
+    levels = pyramid(np.full((520, 300, 3), STAIN, np.uint8), 2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = [
+            write_tiff(folder / "deflated.tiff", levels),
+            write_tiff(folder / "jpeg.tiff", levels, compression="jpeg"),
+            write_svs(folder / "x.svs", levels, told=f"User = {NAME}|AppMag = 20|MPP = 0.5"),
+        ]
+        for organization in ("TILED_FULL", "TILED_SPARSE"):
+            written = write_dicom(
+                folder / organization, levels, syntax=uid.JPEGBaseline8Bit,
+                organization=organization, PatientName=_PERSON,
+            )  # fmt: skip
+            files.append(written / "level-0.dcm")
+        return [file.read_bytes() for file in files]
 
 
 def fhir_zips() -> list[bytes]:

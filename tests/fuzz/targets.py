@@ -142,6 +142,16 @@ def _scanned(path: Path) -> None:
             scan.read_frames(series.frames[:1])
 
 
+def _slide(path: Path) -> None:
+    pool, named = worker_pool.decoding_workers, {"source": "x", "path": str(path)}
+    facts = partial(receive_record, kind=FileFacts | None)
+    (found,) = pool.ask({**named, "task": "slide"}, b"", facts)
+    if found is not None and found.slide is not None:
+        wanted = {"reader": found.slide.reader, "files": [[str(path)]], "side_px": 32}
+        wanted["boxes"] = [[0, 0, side, side] for side in (256, 2048)]
+        pool.ask({**named, **wanted, "task": "patches"}, b"", receive_image, replies=2)
+
+
 def _instance(path: Path) -> None:
     is_whole(path)
     read_instance(path)
@@ -165,7 +175,7 @@ def _record(data: bytes) -> None:
 
 
 TARGETS = {
-    "dicom": Target(partial(seeds.dicom, "native"), _image, share=160),
+    "dicom": Target(partial(seeds.dicom, "native"), _image, share=130),
     "dicom-deflated": Target(
         partial(seeds.dicom, "deflated"), _image, mutate.in_deflated_dicom, share=50
     ),
@@ -185,6 +195,7 @@ TARGETS = {
     "webp": Target(partial(seeds.picture, "WEBP"), _image, share=30),
     "tiff": Target(partial(seeds.picture, "TIFF"), _image),
     "zip": Target(seeds.zips, partial(_path, _scanned), mutate.in_zip, share=15),
+    "slide": Target(seeds.whole_slides, partial(_path, _slide), share=30),
     "fhir": Target(seeds.fhir, _record, mutate.in_json, share=65),
     "fhir-zip": Target(seeds.fhir_zips, _record, mutate.in_zip, share=10),
     "ndjson-gz": Target(lambda: seeds.gzipped(seeds.bulk()), _record, mutate.in_gzip, share=20),
