@@ -19,6 +19,7 @@ from osler.privacy.profile import Profile
 from osler.privacy.pseudonyms import Pseudonyms
 from osler.privacy.text_in_pixels import find_text
 from osler.testing.dicom import make_dicom
+from osler.testing.series import slices
 
 HEADER: dict[str, Any] = {
     "PatientName": "Quillfeather",
@@ -68,6 +69,27 @@ def test_pixels_without_text_stay_as_they_are() -> None:
     assert np.array_equal(ds.pixel_array, before)
     assert ds.file_meta.TransferSyntaxUID == uid.JPEG2000Lossless
     assert "blacked out" not in done
+
+
+@pytest.mark.parametrize("side_px", [64, 256, 512])
+def test_a_trunk_with_two_lungs_is_no_eight(side_px: int) -> None:
+    (before,) = (one.hu for one in slices(1, side_px=side_px))
+    ds, done = clean(make_dicom(before, Modality="CT", **HEADER))
+    assert np.array_equal(ds.pixel_array, before)
+    assert "blacked out" not in done
+
+
+def test_a_name_beside_a_trunk_is_blacked_out_alone() -> None:
+    (before,) = (one.hu for one in slices(1, side_px=512))
+    name = Image.new("L", before.shape)
+    draw = ImageDraw.Draw(name)
+    draw.text((20, 20), "QUILLFEATHER 4471923", fill=255, font=ImageFont.load_default(16))
+    letters = np.asarray(name) > 128
+    written = np.where(letters, 3000, before).astype(np.int16)
+    ds, done = clean(make_dicom(written, Modality="CT", **HEADER))
+    assert done["blacked out"]
+    assert not (ds.pixel_array[letters] == 3000).any()
+    assert np.array_equal(ds.pixel_array[80:], before[80:])
 
 
 def test_outside_the_regions_of_an_ultrasound_nothing_stays() -> None:

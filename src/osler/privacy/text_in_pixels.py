@@ -24,6 +24,8 @@ _HARMLESS = frozenset(
 _SURE = 0.8  # from here on a harmless word is taken for what it was read as
 _LEAST_SCORE = 0.3
 _FEWEST_LETTERS = 2
+# One letter of so much of the picture's height is a trunk with two lungs, read as an 8.
+_BODY = 1 / 3
 # Large pictures are read in squares: shrunk as a whole, their small letters would be lost.
 _TILE_PX, _OVERLAP_PX = 1024, 192
 _TALLEST_WITHOUT_TILES = 1280
@@ -101,16 +103,22 @@ def _lines_of(tile_HW: NDArray[np.uint8]) -> Iterator[Box]:
         box = Box(int(top), int(left), int(bottom), int(right))
         # Where it finds no line, RapidOCR reads the picture as one.
         is_all = box.bottom - box.top >= tile_HW.shape[0] - 1 and not box.left
-        if not _is_harmless(text, float(score)) and not (is_all and score < _SURE):
-            yield box
+        is_body = len(_letters(text)) == 1 and box.bottom - box.top > _BODY * tile_HW.shape[0]
+        if is_body or (is_all and score < _SURE) or _is_harmless(text, float(score)):
+            continue
+        yield box
 
 
 def _is_harmless(text: str, score: float) -> bool:
     """Whether it is a sign that stays, or bones and noise read as a letter."""
-    letters = "".join(filter(str.isalnum, text)).upper()
+    letters = _letters(text)
     if score < _SURE:
         return len(letters) < _FEWEST_LETTERS
     return not letters or letters in _HARMLESS
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).upper()
 
 
 def _with_margin(box: Box, height: int, width: int) -> Box:
