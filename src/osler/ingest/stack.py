@@ -166,10 +166,9 @@ def _repeats(at_each: list[int]) -> list[Finding]:
             )
         ]
     places = sum(count > 1 for count in at_each)
+    where = "1 place" if places == 1 else f"{places} places"
     return [
-        Finding(
-            "duplicate_slices", f"more than one image at {places} places; the first of each is used"
-        )
+        Finding("duplicate_slices", f"more than one image at {where}; the first of each is used")
     ]
 
 
