@@ -100,8 +100,7 @@ def ours(job: dict[str, Any]) -> Pixels:
     else:
         (study,) = scan(Path(job["files"][0]).parent).studies
         images = read_shown(shown_of(study.series[0], job["most"]))
-    seen = maker.seen(images, squaring="pad", pan_and_scan=False)
-    return maker.pixels([square for one in seen for square in one.squares])
+    return maker.prepare(images, squaring="pad", pan_and_scan=False).pixels_N3SS
 
 
 def measure_images(

@@ -70,7 +70,11 @@ def test_many_images_are_in_their_order_and_the_first_error_is_raised() -> None:
     seen = maker.seen(shades, squaring="pad", pan_and_scan=False)
     assert [int(one.squares[0][0, 0, 0]) for one in seen] == list(range(30))
     pixels = maker.pixels([one.squares[0] for one in seen])
+    prepared = maker.prepare(iter(shades), squaring="pad", pan_and_scan=False)
+    np.testing.assert_array_equal(prepared.pixels_N3SS, pixels)
+    assert prepared.sha256 == [one.sha256 for one in seen]
+    assert prepared.squares == [1] * 30
     expected = ((np.arange(30) / 255).astype(np.float32) - np.float32(0.5)) / np.float32(0.25)
     np.testing.assert_array_equal(pixels[:, 1, 3, 3], expected)
     with pytest.raises(UnreadableFileError, match=r"^a\.png: no such file"):
-        maker.seen(["a.png", shades[0], "b.png"], squaring="pad", pan_and_scan=False)
+        maker.prepare(["a.png", shades[0], "b.png"], squaring="pad", pan_and_scan=False)

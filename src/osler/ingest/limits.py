@@ -10,7 +10,8 @@ MAX_PIXELS = 100_000_000
 MAX_FILES = 50_000  # of one folder or zip
 MAX_UNPACKED_BYTES = 8 << 30  # of one zip; members are unpacked one by one, in memory
 MAX_FRAMES = 20_000  # of one file
-HEAD_BYTES = 1 << 17  # enough of most files to know what they are
+SHORT_HEAD_BYTES = 1 << 14  # enough of most slices to know what they are
+HEAD_BYTES = 1 << 17  # enough of nearly all files, which may have long private attributes
 # A worker's memory grows with the file that it is handed, not with what the file says of itself.
 MIN_WORKER_BYTES = 1 << 30
 MAX_WORKER_BYTES = 4 << 30

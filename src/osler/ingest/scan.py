@@ -13,7 +13,7 @@ from osler.errors import InputError, UnreadableFileError, UnsupportedError
 from osler.ingest.facts import FileFacts
 from osler.ingest.file_part import FilePart, printable
 from osler.ingest.image import Image
-from osler.ingest.limits import HEAD_BYTES, MAX_FILES
+from osler.ingest.limits import HEAD_BYTES, MAX_FILES, SHORT_HEAD_BYTES
 from osler.ingest.series import Study, studies_of
 from osler.ingest.slide.recognise import is_mrxs, may_be_slide
 from osler.ingest.stack import FrameRef
@@ -203,20 +203,26 @@ def _is_hidden(name: str) -> bool:
 
 def _describe(part: FilePart) -> FileFacts:
     """By its beginning where that says enough, as only then little is read of a long series."""
-    head = part.read(HEAD_BYTES)
-    if may_be_slide(part.name, head) and (slide := _slide(part)) is not None:
+    data = part.read(SHORT_HEAD_BYTES)
+    if may_be_slide(part.name, data) and (slide := _slide(part)) is not None:
         return slide
     part.check_size()
-    facts: FileFacts | None = None
-    if len(head) == HEAD_BYTES:
-        header = {**_header("describe", part), "whole": False}
-        receive = partial(receive_record, kind=FileFacts | None)
-        (facts,) = decoding_workers.ask(header, head, receive)
-    if facts is None:
-        data = part.read() if len(head) == HEAD_BYTES else head
-        receive = partial(receive_record, kind=FileFacts)
-        (facts,) = decoding_workers.ask(_header("describe", part), data, receive)
-        assert facts is not None  # `receive_record` has seen to that
+    if len(data) == SHORT_HEAD_BYTES:
+        facts = _by_head(part, data) or _by_head(part, part.read(HEAD_BYTES))
+        if facts is not None:
+            return facts
+        data = part.read()
+    receive = partial(receive_record, kind=FileFacts)
+    described: FileFacts
+    (described,) = decoding_workers.ask(_header("describe", part), data, receive)
+    return described
+
+
+def _by_head(part: FilePart, head: bytes) -> FileFacts | None:
+    header = {**_header("describe", part), "whole": False}
+    receive = partial(receive_record, kind=FileFacts | None)
+    facts: FileFacts | None
+    (facts,) = decoding_workers.ask(header, head, receive)
     return facts
 
 

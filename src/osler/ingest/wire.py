@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +101,7 @@ def send_error(pipe: int, error: InputError) -> None:
 
 def send_record(pipe: int, record: object) -> None:
     """Write a record of dataclasses, tuples and numbers, which travels as JSON."""
-    send(pipe, {"record": True}, json.dumps(record, default=dataclasses.asdict).encode())
+    send(pipe, {"record": True}, msgspec.json.encode(record))
 
 
 def receive_record(pipe: int, kind: Any) -> Any:

@@ -72,8 +72,8 @@ class EncoderProcessor:
         Raises:
             InputError: an image that cannot be read.
         """
-        seen = self._pixel_maker.seen(images, squaring=squaring, pan_and_scan=False)
-        return self._pixel_maker.pixels([square for one in seen for square in one.squares])
+        prepared = self._pixel_maker.prepare(images, squaring=squaring, pan_and_scan=False)
+        return prepared.pixels_N3SS
 
     def ids(self, texts: Iterable[str]) -> NDArray[np.int64]:
         """Prepare texts; what is beyond the encoder's positions is cut off.

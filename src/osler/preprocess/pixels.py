@@ -6,6 +6,7 @@ Shapes: N squares, S side, H height, W width.
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,20 @@ class Seen(NamedTuple):
 
     sha256: str
     squares: list[Display]
+
+
+class Prepared(NamedTuple):
+    """What becomes of some images.
+
+    Attributes:
+        sha256: of their files.
+        squares: how many each has: one, and its crops.
+        pixels_N3SS: float32, -1 to 1, of all squares in their order.
+    """
+
+    sha256: list[str]
+    squares: list[int]
+    pixels_N3SS: NDArray[np.float32]
 
 
 class PixelMaker:
@@ -65,6 +80,33 @@ class PixelMaker:
             for view in views
         ]
 
+    def prepare(
+        self, images: Iterable[ImageSource], *, squaring: Squaring, pan_and_scan: bool
+    ) -> Prepared:
+        """Read images and make their pixels, as many at once as there are workers to read them.
+
+        Raises:
+            InputError: one that cannot be read; the first of them.
+        """
+        sources = list(images)
+        if pan_and_scan:  # there is no room for the pixels before the crops are counted
+            seen = self.seen(sources, squaring=squaring, pan_and_scan=True)
+            pixels_N3SS = self.pixels([square for one in seen for square in one.squares])
+            return Prepared(
+                [one.sha256 for one in seen], [len(one.squares) for one in seen], pixels_N3SS
+            )
+        pixels_N3SS = self._room(len(sources))
+        tables = self._tables()
+
+        def make(source: ImageSource, out_3SS: NDArray[np.float32]) -> str:
+            seen = self._seen(source, squaring=squaring, pan_and_scan=False)
+            _normalise(seen.squares[0], tables, out_3SS)  # at once, while a cache has it
+            return seen.sha256
+
+        with ThreadPoolExecutor(WORKERS) as threads:
+            sha256 = list(threads.map(make, sources, pixels_N3SS))
+        return Prepared(sha256, [1] * len(sources), pixels_N3SS)
+
     def seen(
         self, images: Iterable[ImageSource], *, squaring: Squaring, pan_and_scan: bool
     ) -> list[Seen]:
@@ -91,24 +133,31 @@ class PixelMaker:
         Returns:
             float32 (N, 3, S, S), -1 to 1 with the usual mean and deviation of 0.5.
         """
-        side = self.settings.side_px
-        pixels_N3SS = np.empty((len(squares), 3, side, side), dtype=np.float32)
-        tables = [self._table(channel) for channel in range(3)]
-
-        def normalise(square_SS3: Display, out_3SS: NDArray[np.float32]) -> None:
-            for channel, table in enumerate(tables):
-                _look_up(square_SS3[:, :, channel], table, out_3SS[channel])
-
+        pixels_N3SS = self._room(len(squares))
+        tables = self._tables()
         with ThreadPoolExecutor(WORKERS) as threads:
-            list(threads.map(normalise, squares, pixels_N3SS))
+            list(threads.map(_normalise, squares, repeat(tables), pixels_N3SS))
         return pixels_N3SS
 
-    def _table(self, channel: int) -> NDArray[np.float32]:
-        """Scaled in float64 and rounded, then normalised in float32, as `transformers` does it."""
+    def _room(self, squares: int) -> NDArray[np.float32]:
+        side = self.settings.side_px
+        return np.empty((squares, 3, side, side), dtype=np.float32)
+
+    def _tables(self) -> list[NDArray[np.float32]]:
+        """What becomes of each level in each channel.
+
+        Scaled in float64 and rounded, then normalised in float32, as `transformers` does it.
+        """
         scaled = (np.arange(256) * self.settings.rescale_factor).astype(np.float32)
-        scaled -= np.float32(self.settings.image_mean[channel])
-        scaled /= np.float32(self.settings.image_std[channel])
-        return scaled
+        channels = zip(self.settings.image_mean, self.settings.image_std, strict=True)
+        return [(scaled - np.float32(mean)) / np.float32(std) for mean, std in channels]
+
+
+def _normalise(
+    square_SS3: Display, tables: Sequence[NDArray[np.float32]], out_3SS: NDArray[np.float32]
+) -> None:
+    for channel, table in enumerate(tables):
+        _look_up(square_SS3[:, :, channel], table, out_3SS[channel])
 
 
 def _look_up(levels_SS: Display, table: NDArray[np.float32], out_SS: NDArray[np.float32]) -> None:

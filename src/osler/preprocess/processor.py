@@ -145,14 +145,14 @@ class Processor:
                 self._pixels_of_images()
             ids, text = self._encoded(turns, [])
             return Prompt(ids=ids, text=text)
-        seen = self._pixel_maker.seen(images, squaring=squaring, pan_and_scan=pan_and_scan)
-        texts = [self._text_of_image(len(one.squares) - 1) for one in seen]
+        prepared = self._pixel_maker.prepare(images, squaring=squaring, pan_and_scan=pan_and_scan)
+        texts = [self._text_of_image(squares - 1) for squares in prepared.squares]
         ids, text = self._encoded(turns, texts)
         return Prompt(
             ids=ids,
-            pixels=self._pixel_maker.pixels([square for one in seen for square in one.squares]),
+            pixels=prepared.pixels_N3SS,
             text=text,
-            input_sha256=tuple(one.sha256 for one in seen),
+            input_sha256=tuple(prepared.sha256),
         )
 
     def length(self, messages: Sequence[Message]) -> int:
