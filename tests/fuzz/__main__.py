@@ -1,4 +1,4 @@
-"""A fuzz target: `python -m tests.fuzz FORMAT --runs 10000 --seed 1 --artifacts FOLDER`.
+"""A fuzz target: `python -m tests.fuzz FORMAT --runs 10000 --artifacts FOLDER --journal FILE`.
 
 Atheris (libFuzzer) draws mutations by what of the readers they reach. This process is what a worker
 is in use: the same work under the same limit of memory; libFuzzer ends it where a file takes more
@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=_INSTRUMENTED):
     from osler.archive import worker as archive_worker
     from osler.ingest import decode_worker, scan, worker_pool
     from osler.ingest.fhir import read as records
+    from tests.fuzz.journal import Journal
     from tests.fuzz.targets import TARGETS, InProcess, read
 
 # Codecs on damaged data take memory by what it says; more than this is a finding.
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--journal", type=Path, required=True)
     arguments = parser.parse_args()
     target = TARGETS[arguments.format]
     for module, name, work in (
@@ -58,6 +60,7 @@ def main() -> None:
         decode_worker.limit_resources()
 
     def once(data: bytes) -> None:
+        journal.begin(data)
         read(target, data)
 
     def mutator(data: bytes, most: int, seed: int) -> bytes:
@@ -66,6 +69,7 @@ def main() -> None:
             return target.mutated(data, draw)[:most]
         return target.mutated(data, draw, lambda inner: atheris.Mutate(inner, most))[:most]
 
+    journal = Journal(arguments.journal, _MOST_BYTES)
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(target.seeds()):
             Path(corpus, f"{number:03}").write_bytes(seed)

@@ -51,6 +51,12 @@ def test_a_member_that_leads_out(name: str, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["slip.zip"]
 
 
+@pytest.mark.parametrize("name", [b"\0.dcm", b"././."])
+def test_a_member_without_a_name(name: bytes) -> None:
+    with pytest.raises(UnreadableFileError, match=r"^x\.zip: the zip file is damaged"):
+        list_members(packed({"a.dcm": FILM}).replace(b"a.dcm", name), "x.zip")
+
+
 def test_a_bomb_of_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
     data = packed({f"{number}": bytes(1_000_000) for number in range(20)})
     assert len(data) < 40_000

@@ -56,7 +56,7 @@ def list_members(data: bytes, source: str) -> list[ZipMember]:
     """
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = [one for one in archive.infolist() if not one.filename.endswith("/")]
         if len(entries) > MAX_FILES:
             raise UnsupportedError(f"{source}: {len(entries):,} files are more than {MAX_FILES:,}")
         if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
@@ -72,6 +72,8 @@ def list_members(data: bytes, source: str) -> list[ZipMember]:
 
 def _member(data: bytes, entry: zipfile.ZipInfo, source: str) -> ZipMember:
     path = PurePosixPath(entry.filename.replace("\\", "/"))
+    if not path.parts:
+        raise zipfile.BadZipFile
     if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
         raise UnreadableFileError(f"{source}: the zip file has a member that leads out of it")
     if entry.flag_bits & _ENCRYPTED:
