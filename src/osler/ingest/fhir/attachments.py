@@ -23,6 +23,7 @@ _REFUSED = {
     "application/xml": "XML is not read here; hand a C-CDA document in as a file",
     "text/xml": "XML is not read here; hand a C-CDA document in as a file",
 }
+_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 _SPACES = re.compile(r"[^\S\n]+")
 # A tag, with its name; words; or a bracket that opens nothing. None looks beyond the next bracket,
 # and the possessive "+" keeps them from looking twice.
@@ -82,7 +83,7 @@ def _read(data: str, declared: str) -> Attachment:
 
 
 def _decode(raw: bytes, parameters: str) -> str | None:
-    name = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
+    name = _CHARSET.search(parameters)
     try:
         # "text encodings" only: others, as zlib, would decompress without a bound.
         encoding = codecs.lookup(name[1] if name else "utf-8-sig").name

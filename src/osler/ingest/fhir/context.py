@@ -6,12 +6,10 @@ from typing import Any
 
 from osler.ingest.fhir.documents import Found
 from osler.ingest.fhir.fields import (
-    MALFORMED,
     Json,
     children,
     concept,
     is_null,
-    object_of,
     plain,
     reference,
     remembering,
@@ -25,9 +23,9 @@ from osler.ingest.fhir.records import Coding, Concept, When
 def decode(found: Found) -> Json | None:
     """A resource's fields; None where it turns out to be malformed."""
     try:
-        str(found.raw, "utf-8")  # strings that are not looked at are checked for all else already
-        return object_of(found.raw)
-    except MALFORMED:
+        str(found.raw, "utf-8")  # all else was checked when its fields were found
+        return found.fields
+    except UnicodeDecodeError:
         return None
 
 

@@ -19,6 +19,7 @@ from osler.ingest.fhir.fields import (
     MALFORMED,
     Json,
     child,
+    id_of,
     name_of,
     object_of,
     plain,
@@ -29,6 +30,7 @@ from osler.ingest.fhir.files import files_under, opened, values
 from osler.ingest.fhir.limits import MAX_EXPORT_BYTES, MAX_NESTED_BUNDLES
 
 _VERSION = re.compile(r"[0-9]{1,15}")
+_NO_VERSION = ("", 0)
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +38,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         raw: its JSON.
+        fields: of it; none of text that is not UTF-8.
         type: "Observation"; "" where it has none.
         id: its logical id; "" where it has none.
         source: what an answer cites, "Observation/123"; without an id, by `full_url`.
@@ -45,6 +48,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     """
 
     raw: msgspec.Raw
+    fields: Json = msgspec.field(default_factory=dict)
     type: str = ""
     id: str = ""
     source: str = ""
@@ -53,8 +57,8 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     version: tuple[str, int] = ("", 0)
 
     def called(self, full_url: str) -> "Found":
-        """The same under another name."""
-        return replace(self, full_url=full_url, source=_source(self.type, self.id, full_url))
+        """The same, which has no id, by the name that its bundle has for it."""
+        return replace(self, full_url=full_url, source=f"{self.type}/{_last_part(full_url)}")
 
 
 class _Entry(msgspec.Struct):
@@ -117,60 +121,52 @@ def resources_of_bytes(data: bytes, name: str) -> list[Found]:
     ]
 
 
-def _resources(raw: msgspec.Raw, name: str) -> Iterator[Found]:
+def _resources(raw: msgspec.Raw, name: str) -> list[Found]:
     """The resource, or those of the bundle that it is."""
     try:
         found = _found(raw)
+        return _in_bundle(raw, name) if found.type == "Bundle" else [found]
     except MALFORMED as error:
         raise _refused(error, name) from None
-    if found.type == "Bundle":
-        yield from _entries(raw, name)
-    else:
-        yield found
 
 
-def _entries(bundle: msgspec.Raw, name: str, depth: int = 0) -> Iterator[Found]:
+def _in_bundle(bundle: msgspec.Raw, name: str, depth: int = 0) -> list[Found]:
     if depth == MAX_NESTED_BUNDLES:
         raise UnsupportedError(f"{name}: bundles within bundles, more than {depth} deep")
-    try:
-        entries = _bundle.decode(bundle).entry
-        for entry in entries:
-            if entry.resource:
-                found = _found_in_bundle(entry)
-                if found.type == "Bundle":
-                    yield from _entries(entry.resource, name, depth + 1)
-                else:
-                    yield found
-    except MALFORMED as error:
-        raise _refused(error, name) from None
-
-
-def _found_in_bundle(entry: _Entry) -> Found:
-    try:
-        return _found(entry.resource, entry.fullUrl)
-    except UnicodeDecodeError:  # the others may be sound
-        return Found(entry.resource)
+    found: list[Found] = []
+    for entry in _bundle.decode(bundle).entry:
+        if entry.resource:
+            try:
+                one = _found(entry.resource, entry.fullUrl)
+            except UnicodeDecodeError:  # the others may be sound
+                one = Found(entry.resource)
+            if one.type == "Bundle":
+                found += _in_bundle(entry.resource, name, depth + 1)
+            else:
+                found.append(one)
+    return found
 
 
 def _found(raw: msgspec.Raw, url: object = None) -> Found:
     fields = object_of(raw)
     if not (kind := name_of(fields, "resourceType")):
         return Found(raw)
-    logical_id = name_of(fields, "id")
+    logical_id = id_of(fields)
     full_url = url if isinstance(url, str) else ""
     return Found(
         raw,
+        fields,
         kind,
         logical_id,
-        _source(kind, logical_id, full_url),
+        f"{kind}/{logical_id or _last_part(full_url)}",
         full_url,
         reference(fields, "subject") or reference(fields, "patient"),
-        _version(child(fields, "meta")) if "meta" in fields else ("", 0),
+        _version(child(fields, "meta")) if "meta" in fields else _NO_VERSION,
     )
 
 
-def _source(kind: str, logical_id: str, full_url: str) -> str:
-    return f"{kind}/{logical_id or full_url.rpartition('/')[2].rpartition(':')[2]}"
+def _last_part(url: str) -> str:
+    return url.rpartition("/")[2].rpartition(":")[2]
 
 
 def _version(meta: Json) -> tuple[str, int]:

@@ -29,6 +29,7 @@ _NUMBER = re.compile(r"[-+]?\d{1,30}(\.\d{1,30})?([eE][-+]?\d{1,2})?")
 _WHEN = re.compile(
     r"(\d{4})(-\d\d(-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
 )
+_ID = re.compile(rb'"[A-Za-z0-9.-]{1,64}"')  # FHIR R4, datatypes, id
 _SPACES = re.compile(r"\s+")
 _COMPARATORS = frozenset(("<", "<=", ">=", ">"))
 _NULL = b"null"
@@ -66,6 +67,17 @@ def remembering(read: Callable[[_In], _T]) -> Callable[[_In], _T]:
     remembered = lru_cache(_MOST_REMEMBERED)(read)
     _forgetters.append(remembered.cache_clear)
     return remembered
+
+
+def remembering_short(read: Callable[..., _T]) -> Callable[..., _T]:
+    """The same for a reader of JSON, of which it is not asked twice about what is short."""
+    remembered = remembering(read)
+
+    def read_short(*said: bytes) -> _T:
+        is_short = sum(map(len, said)) <= _SHORT_BYTES
+        return remembered(*said) if is_short else read(*said)
+
+    return read_short
 
 
 def field(read: Callable[[bytes], _T]) -> Callable[[Json, str], _T]:
@@ -126,6 +138,11 @@ def printable(text: str) -> str:
     )
 
 
+def json_of(value: Json, key: str) -> bytes:
+    """A field's JSON; that of null where it is not there."""
+    return bytes(value.get(key, _NULL))
+
+
 def is_null(value: Json, key: str) -> bool:
     """Whether a field that is there is null."""
     return bytes(value[key]) == _NULL
@@ -133,7 +150,7 @@ def is_null(value: Json, key: str) -> bool:
 
 def plain(value: Json, key: str) -> str | None:
     """A string as it is, with its lines; None where there is none."""
-    found = bytes(value.get(key, _NULL))
+    found = json_of(value, key)
     return _string.decode(found) if found.startswith(b'"') else None
 
 
@@ -163,8 +180,15 @@ def string(data: bytes) -> str:
 
 @field
 def name_of(data: bytes) -> str:
-    """A type or an id: a short string; "" where there is none."""
+    """A short string; "" where there is none."""
     return clean(_string.decode(data), limit=64) if data.startswith(b'"') else ""
+
+
+def id_of(value: Json) -> str:
+    """A resource's id; "" where it has none."""
+    data = json_of(value, "id")
+    # Each is met once, so there is nothing to remember.
+    return data[1:-1].decode() if _ID.fullmatch(data) else name_of(value, "id")
 
 
 @field
@@ -226,10 +250,12 @@ def concept(data: bytes) -> Concept:
     return _concept(data)
 
 
-@field
-def concepts(data: bytes) -> tuple[Concept, ...]:
+def concepts_of(data: bytes) -> tuple[Concept, ...]:
     """The CodeableConcepts of a list."""
-    return tuple(_concept(item) for item in _object_items(data))
+    return tuple(map(_concept, _object_items(data)))
+
+
+concepts = field(concepts_of)
 
 
 def words(value: Json, key: str) -> str:
@@ -277,8 +303,7 @@ def boolean(data: bytes) -> bool | None:
     return _BOOLEANS.get(data)
 
 
-@field
-def quantity(data: bytes) -> Quantity | None:
+def quantity_of(data: bytes) -> Quantity | None:
     """A Quantity; None where it has no number."""
     value = _fields_of(data)
     amount = number(value, "value")
@@ -291,6 +316,9 @@ def quantity(data: bytes) -> Quantity | None:
         code=code if plain(value, "system") == UCUM else "",
         comparator=comparator if comparator in _COMPARATORS else "",
     )
+
+
+quantity = field(quantity_of)
 
 
 def when_of(written: str) -> When | None:

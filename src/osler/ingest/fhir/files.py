@@ -87,7 +87,7 @@ def values(file: IO[bytes], name: str) -> Iterator[tuple[bytes, str]]:
 
 def _members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     """Those that are meant as records; nothing is unpacked to disk, whatever they are called."""
-    found = [one for one in archive.infolist() if not one.is_dir() and _is_meant(one.filename)]
+    found = [one for one in archive.infolist() if _is_meant(one.filename)]
     if not found:
         raise UnreadableFileError(f"{name}: no .json, .ndjson or .xml file in this zip file")
     if len(found) > MAX_FILES:

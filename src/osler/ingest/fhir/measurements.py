@@ -2,16 +2,20 @@
 
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from osler.ingest.fhir.fields import (
     Json,
     boolean,
     child,
     concept,
-    concepts,
-    field,
+    concepts_of,
+    json_of,
     number,
     objects_of,
     quantity,
+    quantity_of,
+    remembering_short,
     string,
     words,
 )
@@ -54,12 +58,24 @@ def measurement(value: Json) -> Measurement:
 
     Source: FHIR R4, Observation.value[x], referenceRange, interpretation, dataAbsentReason.
     """
-    amount = quantity(value, "valueQuantity")
-    text = "" if amount else _text(value)
-    if not text and amount is None and (reason := words(value, "dataAbsentReason")):
+    found = _measured(
+        json_of(value, "valueQuantity"),
+        json_of(value, "referenceRange"),
+        json_of(value, "interpretation"),
+    )
+    if found.quantity:
+        return found
+    text = _text(value)
+    if not text and (reason := words(value, "dataAbsentReason")):
         text = f"no value ({reason})"
-    reference = _reference(value, "referenceRange")
-    return Measurement(amount, text, reference, _flag(value, amount, reference))
+    return replace(found, text=text)
+
+
+@remembering_short
+def _measured(value: bytes, ranges: bytes, interpretation: bytes) -> Measurement:
+    """A quantity with what is said of it, which a record may say again and again."""
+    amount, reference = quantity_of(value), _reference(ranges)
+    return Measurement(amount, "", reference, _flag(interpretation, amount, reference))
 
 
 def quantity_words(value: Json, key: str) -> str:
@@ -125,7 +141,6 @@ def _text(value: Json) -> str:
     return range_words(child(value, "valueRange")) or ratio_words(child(value, "valueRatio"))
 
 
-@field
 def _reference(data: bytes) -> ReferenceRange | None:
     """The normal range; where there are several, that which says so, else the first."""
     ranges = objects_of(data)
@@ -140,8 +155,8 @@ def _reference(data: bytes) -> ReferenceRange | None:
     return None
 
 
-def _flag(value: Json, amount: Quantity | None, reference: ReferenceRange | None) -> str:
-    for said in concepts(value, "interpretation"):
+def _flag(interpretation: bytes, amount: Quantity | None, reference: ReferenceRange | None) -> str:
+    for said in concepts_of(interpretation):
         for code in said.codings:
             if code.code in _INTERPRETATIONS:
                 return _INTERPRETATIONS[code.code]

@@ -153,6 +153,8 @@ def uid(text: str) -> str:
 def _effective(resource: Json, context: Context) -> tuple[When | None, When | None]:
     """`effective[x]`, or when it was issued."""
     point = context.date(resource, "effectiveDateTime", "effectiveInstant")
+    if "effectivePeriod" not in resource:
+        return point or context.date(resource, "issued"), None
     period = child(resource, "effectivePeriod")
     start = point or context.date(period, "start") or context.date(resource, "issued")
     return start, context.date(period, "end")

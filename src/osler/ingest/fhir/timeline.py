@@ -162,7 +162,8 @@ def _assemble(kept: Mapping[str, Found], left: Counter[tuple[str, str]]) -> Time
 def _keys(found: Found) -> list[str]:
     """All that other resources may call one."""
     # Taken out of its bundle, a resource keeps the name that the others there have for it: its id.
-    return [found.source, reference_key(found.full_url or f"urn:uuid:{found.id}")]
+    url = found.full_url or f"urn:uuid:{found.id}"
+    return [found.source, url if url.startswith("urn:") else reference_key(url)]
 
 
 def _is_error(resource: Json) -> bool:
