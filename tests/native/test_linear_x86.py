@@ -10,8 +10,9 @@ from tests.native.kernel_tables import Table, random_matrix, table
 
 # Tokens: each count of the kernels for few, and tiles of 12 and 16 with all kinds of remainders.
 TOKENS = [*range(1, 20), 24, 25, 31, 32, 33, 47, 48, 64, 65, 70]
-# Rows and columns: no tails; tails in both; odd numbers of row blocks; several groups.
-SHAPES = [(64, 512), (77, 300), (33, 1152), (5, 7), (48, 1000)]
+# Rows and columns: no tails; tails in both; odd numbers of row blocks; several groups; more row
+# blocks than any kernel takes together.
+SHAPES = [(64, 512), (77, 300), (33, 1152), (5, 7), (48, 1000), (147, 320)]
 
 
 def _table(name: str) -> Table:

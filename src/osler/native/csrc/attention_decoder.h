@@ -34,8 +34,8 @@ typedef struct {
     void (*widen)(const int8_t *from, osl_pair *to, int32_t pairs);
 } osl_paged_kernels;
 
-// The last two where the build is for x86, and for a dim that is a multiple of 32.
-extern const osl_paged_kernels osl_paged_portable, osl_paged_avx512, osl_paged_amx;
+// The last three where the build is for x86, and for a dim that is a multiple of 32, up to 256.
+extern const osl_paged_kernels osl_paged_portable, osl_paged_avx2, osl_paged_avx512, osl_paged_amx;
 
 // With AVX512_VBMI.
 void osl_widen_vbmi(const int8_t *from, osl_pair *to, int32_t pairs);

@@ -4,12 +4,13 @@
 #include <string.h>
 
 #define VECTOR_BYTES 16
+#define QUERIES 4
 #include "attention_encoder_float.h"
 #include "kernels.h"
 
 static const osl_attention portable = {
     .name = "portable",
-    .tile = 32,
+    .tile = TILES * QUERIES,
     .step = QUERIES,
     .layout = layout,
     .pack = pack,

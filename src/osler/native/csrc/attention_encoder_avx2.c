@@ -10,12 +10,13 @@
 #endif
 
 #define VECTOR_BYTES 32
+#define QUERIES 6
 #include "attention_encoder_float.h"
 #include "cpu.h"
 
 static const osl_attention table = {
     .name = "avx2",
-    .tile = 32,
+    .tile = TILES * QUERIES,
     .step = QUERIES,
     .layout = layout,
     .pack = pack,

@@ -1,11 +1,12 @@
 // Attention of the encoder in float32, in plain C over vectors of VECTOR_BYTES. Included once for
-// each target.
+// each target, which also says how many QUERIES fit in its registers.
 //
 // LAYOUTS, all float32
 //   Q  [positions][d]
 //   K  [blocks of 16 keys][d][16]: one line holds one dimension of 16 keys.
 //   V  [blocks of 16 dimensions][keys][16]
-// TILES: 4 queries x 16 keys for the scores, 4 queries x 16 dimensions for P V; 256 keys at a time.
+// TILES: QUERIES x 16 keys for the scores, QUERIES x 16 dimensions for P V; 256 keys at a time, which
+// a few tiles of queries go over in turn while a cache has them.
 #ifndef OSL_ATTENTION_ENCODER_FLOAT_H
 #define OSL_ATTENTION_ENCODER_FLOAT_H
 
@@ -15,10 +16,26 @@
 #include "attention_encoder.h"
 #include "common.h"
 
-enum { LANES = 16, QUERIES = 4, KEYS = 256, WIDTH = VECTOR_BYTES / 4, VECTORS = LANES / WIDTH };
+enum {
+    LANES = 16,
+    TILES = 8, // of queries that take turns
+    KEYS = 256,
+    WIDTH = VECTOR_BYTES / 4,
+    VECTORS = LANES / WIDTH,
+};
+
+// What is known of a tile after some of the keys; behind it come its sums, [QUERIES][value_dim].
+typedef struct {
+    float max[QUERIES], sum[QUERIES];
+} tile_state;
 
 // Part of a line; may lie anywhere.
 typedef float vector __attribute__((vector_size(VECTOR_BYTES), aligned(4)));
+
+static size_t state_bytes(const osl_heads *heads) {
+    size_t bytes = sizeof(tile_state) + QUERIES * (size_t)heads->value_dim * sizeof(float);
+    return (bytes + 63) / 64 * 64;
+}
 
 static osl_heads layout(int32_t positions, int32_t head_dim) {
     osl_heads heads = {.positions = positions,
@@ -29,7 +46,7 @@ static osl_heads layout(int32_t positions, int32_t head_dim) {
     heads.query_bytes = (size_t)heads.keys * (size_t)head_dim * sizeof(float);
     heads.key_bytes = heads.query_bytes;
     heads.value_bytes = (size_t)heads.keys * (size_t)heads.value_dim * sizeof(float);
-    heads.scratch_bytes = QUERIES * (KEYS + (size_t)heads.value_dim) * sizeof(float);
+    heads.scratch_bytes = QUERIES * KEYS * sizeof(float) + TILES * state_bytes(&heads);
     return heads;
 }
 
@@ -72,19 +89,21 @@ static inline float exp2_negative(float x) {
     return osl_float(osl_bits(p) + (osl_bits(shifted) << 23));
 }
 
-// Adds to 4 x 16 sums, a row every `stride`, the product of 4 rows of `left` and lines of 16.
-static inline void multiply_tile(const float *const left[QUERIES], const float *lines,
-                                 int32_t count, float *sums, int32_t stride) {
+// QUERIES x 16 sums, a row every `stride`: the product of the rows of `left` and lines of 16, besides
+// what was there if they are not to begin at 0.
+static inline __attribute__((always_inline)) void
+multiply_tile(const float *const left[QUERIES], const float *lines, int32_t count, float *sums,
+              int32_t stride, const int begin) {
     vector sum[QUERIES][VECTORS];
     for (int i = 0; i < QUERIES; i++)
         for (int j = 0; j < VECTORS; j++)
-            sum[i][j] = *(const vector *)(sums + i * stride + j * WIDTH);
+            sum[i][j] = begin ? (vector){0} : *(const vector *)(sums + i * stride + j * WIDTH);
     for (int32_t c = 0; c < count; c++) {
         const float *line = lines + c * LANES;
+#pragma GCC unroll 8
+        for (int i = 0; i < QUERIES; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < VECTORS; j++)
-#pragma GCC unroll 4
-            for (int i = 0; i < QUERIES; i++)
+            for (int j = 0; j < VECTORS; j++)
                 sum[i][j] += left[i][c] * *(const vector *)(line + j * WIDTH);
     }
     for (int i = 0; i < QUERIES; i++)
@@ -119,51 +138,64 @@ static inline float soften(float *scores, int32_t used, int32_t padded, float *m
     return scale;
 }
 
-static void attend_tile(const osl_heads *heads, const osl_head *head,
-                        const float *const queries[QUERIES], float *scores, float *sums,
-                        float sum[QUERIES]) {
+// One tile of queries by keys [k, k + KEYS).
+static void attend_keys(const osl_heads *heads, const osl_head *head,
+                        const float *const queries[QUERIES], int32_t k, float *scores,
+                        tile_state *state) {
     int32_t dim = heads->head_dim, width = heads->value_dim;
-    float max[QUERIES];
+    int32_t padded = heads->keys - k < KEYS ? heads->keys - k : KEYS;
+    int32_t used = heads->positions - k < KEYS ? heads->positions - k : KEYS;
+    const float *keys = (const float *)head->keys + (size_t)k * (size_t)dim;
     const float *probabilities[QUERIES];
+    float *sums = (float *)(state + 1);
+    for (int32_t j = 0; j < padded; j += LANES)
+        multiply_tile(queries, keys + (size_t)j * (size_t)dim, dim, scores + j, KEYS, 1);
     for (int i = 0; i < QUERIES; i++) {
-        max[i] = -0x1p29f;
-        sum[i] = 0;
+        float scale = soften(scores + i * KEYS, used, padded, &state->max[i], &state->sum[i]);
+        for (int32_t d = 0; d < width; d++)
+            sums[i * width + d] *= scale;
         probabilities[i] = scores + i * KEYS;
     }
-    memset(sums, 0, QUERIES * (size_t)width * sizeof(float));
-    for (int32_t k = 0; k < heads->keys; k += KEYS) {
-        int32_t padded = heads->keys - k < KEYS ? heads->keys - k : KEYS;
-        int32_t used = heads->positions - k < KEYS ? heads->positions - k : KEYS;
-        const float *keys = (const float *)head->keys + (size_t)k * (size_t)dim;
-        memset(scores, 0, QUERIES * KEYS * sizeof(float));
-        for (int32_t j = 0; j < padded; j += LANES)
-            multiply_tile(queries, keys + (size_t)j * (size_t)dim, dim, scores + j, KEYS);
-        for (int i = 0; i < QUERIES; i++) {
-            float scale = soften(scores + i * KEYS, used, padded, &max[i], &sum[i]);
-            for (int32_t d = 0; d < width; d++)
-                sums[i * width + d] *= scale;
+    for (int32_t d = 0; d < width; d += LANES)
+        multiply_tile(probabilities, value_line(heads, head, d, k), padded, sums + d, width, 0);
+}
+
+// Queries [first, last), no more than TILES tiles of them.
+static void attend_some(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
+                        int32_t first, int32_t last, void *scratch) {
+    int32_t dim = heads->head_dim, tiles = (last - first + QUERIES - 1) / QUERIES;
+    float *scores = scratch;
+    uint8_t *states = (uint8_t *)(scores + QUERIES * KEYS);
+    size_t bytes = state_bytes(heads);
+    memset(states, 0, (size_t)tiles * bytes);
+    for (int32_t t = 0; t < tiles; t++)
+        for (int i = 0; i < QUERIES; i++)
+            ((tile_state *)(states + (size_t)t * bytes))->max[i] = -0x1p29f;
+    for (int32_t k = 0; k < heads->keys; k += KEYS)
+        for (int32_t t = 0; t < tiles; t++) {
+            const float *queries[QUERIES]; // beyond the last one, that again
+            for (int32_t i = 0; i < QUERIES; i++) {
+                int32_t row = first + t * QUERIES + i;
+                row = row < last ? row : last - 1;
+                queries[i] = (const float *)head->queries + (size_t)row * (size_t)dim;
+            }
+            attend_keys(heads, head, queries, k, scores, (tile_state *)(states + (size_t)t * bytes));
         }
-        for (int32_t d = 0; d < width; d += LANES)
-            multiply_tile(probabilities, value_line(heads, head, d, k), padded, sums + d, width);
+    for (int32_t q = first; q < last; q++) {
+        int32_t t = (q - first) / QUERIES, i = (q - first) % QUERIES;
+        const tile_state *state = (const tile_state *)(states + (size_t)t * bytes);
+        const float *sums = (const float *)(state + 1) + i * heads->value_dim;
+        for (int32_t d = 0; d < dim; d++)
+            out[q * stride + d] = sums[d] / state->sum[i];
     }
 }
 
 static void attend(const osl_heads *heads, const osl_head *head, float *out, int64_t stride,
                    int32_t first, int32_t last, void *scratch) {
-    int32_t dim = heads->head_dim;
-    float *scores = scratch, *sums = scores + QUERIES * KEYS;
-    for (int32_t q = first; q < last; q += QUERIES) {
-        const float *queries[QUERIES]; // beyond the last one, that again
-        for (int32_t i = 0; i < QUERIES; i++) {
-            int32_t row = q + i < last ? q + i : last - 1;
-            queries[i] = (const float *)head->queries + (size_t)row * (size_t)dim;
-        }
-        float sum[QUERIES];
-        attend_tile(heads, head, queries, scores, sums, sum);
-        for (int32_t i = 0; i < QUERIES && q + i < last; i++)
-            for (int32_t d = 0; d < dim; d++)
-                out[(q + i) * stride + d] = sums[i * heads->value_dim + d] / sum[i];
-    }
+    enum { MOST = TILES * QUERIES };
+    for (; first < last; first += MOST)
+        attend_some(heads, head, out, stride, first, last - first < MOST ? last : first + MOST,
+                    scratch);
 }
 
 #endif

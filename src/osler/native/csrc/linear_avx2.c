@@ -116,12 +116,13 @@ static __m256i first_lanes(int32_t n) {
 
 // Tokens [token, token + n) of rows [row, row + 8), from column `at` of the tile.
 static void emit8(const osl_matrix *w, const osl_out *out, int32_t row, int32_t at, int32_t token,
-                  int32_t n, osl_tile *tile) {
+                  int32_t n, const osl_tile *tile) {
     const int scaled = w->format == OSL_INT8 || w->format == OSL_INT4;
     const int paired = out->kind == OSL_GEGLU;
     // Row 32 i + r of a pair of blocks goes to column 16 i + r.
     const int32_t column = paired ? row / 32 * 16 + row % 16 : row;
-    const __m256i lanes = first_lanes((paired ? w->rows / 2 : w->rows) - column);
+    const int32_t left = (paired ? w->rows / 2 : w->rows) - column;
+    const __m256i lanes = first_lanes(left);
     const __m256 one = _mm256_set1_ps(1.f);
     __m256 scale[2], bias[2];
     for (int b = 0; b <= paired; b++) {
@@ -141,7 +142,19 @@ static void emit8(const osl_matrix *w, const osl_out *out, int32_t row, int32_t 
             v = _mm256_add_ps(v, _mm256_maskload_ps(y, lanes));
         else if (out->kind == OSL_GELU)
             v = gelu8(v);
-        _mm256_maskstore_ps(y, lanes, v);
+        if (left >= 8) // masks take many cycles on some processors
+            _mm256_storeu_ps(y, v);
+        else
+            _mm256_maskstore_ps(y, lanes, v);
+    }
+}
+
+void osl_emit_avx2(const osl_matrix *w, const osl_out *out, int32_t block, int32_t blocks,
+                   int32_t token, int32_t n, const osl_tile *tile, int32_t apart) {
+    for (int32_t b = 0; b < blocks; b += 2, tile += apart) {
+        const int32_t rows = out->kind == OSL_GEGLU || b + 1 == blocks ? OSL_ROW_BLOCK : 2 * OSL_ROW_BLOCK;
+        for (int32_t r = 0; r < rows; r += 8)
+            emit8(w, out, (block + b) * OSL_ROW_BLOCK + r, r, token, n, tile);
     }
 }
 
@@ -157,9 +170,7 @@ void osl_multiply_avx2(osl_avx2_product *product, const osl_matrix *w, const osl
             for (int32_t b = 0; b < blocks; b++)
                 product(a, w->data + (block + b) * bytes, token, n,
                         (osl_tile *)(tile[0] + b * OSL_ROW_BLOCK));
-            const int32_t rows = (out->kind == OSL_GEGLU ? 1 : blocks) * OSL_ROW_BLOCK;
-            for (int32_t r = 0; r < rows; r += 8)
-                emit8(w, out, block * OSL_ROW_BLOCK + r, r, token, n, tile);
+            osl_emit_avx2(w, out, block, blocks, token, n, tile, 0);
         }
     }
 }

@@ -41,8 +41,14 @@ void osl_fill_avx2(osl_acts *acts, const float *x, int64_t ldx, int32_t first, i
 void osl_multiply_avx2(osl_avx2_product *product, const osl_matrix *w, const osl_acts *a,
                        const osl_out *out, int32_t first, int32_t last);
 
-void osl_bf16_avx2(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
-                   int32_t last);
+// Hands out what was multiplied of row blocks [block, block + blocks) by tokens [token, token + n):
+// a tile for each token, those of the next pair of blocks `apart` further.
+void osl_emit_avx2(const osl_matrix *w, const osl_out *out, int32_t block, int32_t blocks,
+                   int32_t token, int32_t n, const osl_tile *tile, int32_t apart);
+
+// osl_multiply from so many tokens on, and for any number of them with bf16.
+enum { OSL_AVX2_MANY = 8 };
+osl_multiply_fn osl_int4_avx2_many, osl_int8_avx2_many, osl_bf16_avx2_many, osl_bf16_avx2;
 
 #endif
 #endif

@@ -80,15 +80,25 @@ PRODUCT(bf16)
 
 void osl_bf16_avx2(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
                    int32_t last) {
-    multiply_bf16(w, a, out, first, last);
+    (a->tokens < OSL_AVX2_MANY ? multiply_bf16 : osl_bf16_avx2_many)(w, a, out, first, last);
+}
+
+static void any_int8(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
+                     int32_t last) {
+    (a->tokens < OSL_AVX2_MANY ? multiply_int8 : osl_int8_avx2_many)(w, a, out, first, last);
+}
+
+static void any_int4(const osl_matrix *w, const osl_acts *a, const osl_out *out, int32_t first,
+                     int32_t last) {
+    (a->tokens < OSL_AVX2_MANY ? multiply_int4 : osl_int4_avx2_many)(w, a, out, first, last);
 }
 
 const osl_kernels osl_kernels_avx2 = {
     "avx2",
     osl_fill_avx2,
-    {[OSL_BF16] = multiply_bf16,
-     [OSL_INT8] = multiply_int8,
-     [OSL_INT4] = multiply_int4,
+    {[OSL_BF16] = osl_bf16_avx2,
+     [OSL_INT8] = any_int8,
+     [OSL_INT4] = any_int4,
      [OSL_Q8_0] = multiply_q8_0,
      [OSL_Q4_0] = multiply_q4_0},
 };
