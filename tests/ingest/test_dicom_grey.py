@@ -51,11 +51,13 @@ def test_one_bit() -> None:
     np.testing.assert_array_equal(image.values, bits)
 
 
-@pytest.mark.parametrize("slope", ["1", "-0.5", "3.774114"])
-@pytest.mark.parametrize("intercept", ["-1024", "0.000061"])
-def test_rescale_does_not_wrap(slope: str, intercept: str) -> None:
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.uint32])
+@pytest.mark.parametrize("slope", ["1", "-0.5", "3.774114", "-255", "257"])
+@pytest.mark.parametrize("intercept", ["-1024", "0.000061", "8388609"])
+def test_rescale_does_not_wrap(kind: type[Any], slope: str, intercept: str) -> None:
     # 0 - 1024 in the stored type would be 64512.
-    stored = np.array([[0, 1], [1024, 65535]], np.uint16)
+    limits = np.iinfo(kind)
+    stored = np.linspace(limits.min, limits.max, 1 << 14).astype(kind).reshape(128, 128)
     image = read(stored, RescaleSlope=slope, RescaleIntercept=intercept)
     expected = stored * float(slope) + float(intercept)
     np.testing.assert_array_equal(image.values, expected.astype(np.float32))

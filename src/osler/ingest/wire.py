@@ -68,7 +68,7 @@ def receive(pipe: int) -> tuple[dict[str, Any], memoryview]:
 
 
 def _exactly(pipe: int, size_bytes: int) -> memoryview:
-    whole = memoryview(bytearray(size_bytes))
+    whole = np.empty(size_bytes, np.uint8).data  # a bytearray would be filled with zeros
     rest = whole
     while rest:
         count = os.readv(pipe, [rest])

@@ -89,20 +89,21 @@ def _native(
     pixel_data: bytes, pixel_vr: str, syntax: uid.UID, header: PixelHeader, frame: int
 ) -> Frame:
     start = frame * header.native_bytes
-    pixel_data = pixel_data[start : start + header.native_bytes + header.native_bytes % 2]
-    if len(pixel_data) < header.native_bytes:
+    there = min(max(len(pixel_data) - start, 0), header.native_bytes)
+    if there < header.native_bytes:
         raise DicomError(
             f"{header.columns} x {header.rows} pixels need {header.native_bytes:,} bytes of pixel "
-            f"data; there are {len(pixel_data):,}"
+            f"data; there are {there:,}"
         )
     if syntax.is_little_endian and header.is_plain:
-        kind = "iu"[1 - header.pixel_representation]
-        samples = np.frombuffer(pixel_data, f"<{kind}{header.bits_allocated // 8}", header.samples)
+        kind = f"<{'ui'[header.pixel_representation]}{header.bits_allocated // 8}"
+        samples = np.frombuffer(pixel_data, kind, header.samples, start).reshape(header.shape)
         return Frame(
-            stored=_significant_bits(samples.reshape(header.shape).copy(), header, header.high_bit),
+            stored=_significant_bits(samples, header, header.high_bit),
             photometric_interpretation=header.photometric_interpretation,
             decoder="numpy",
         )
+    pixel_data = pixel_data[start : start + header.native_bytes + header.native_bytes % 2]
     options = _options(header) | {"pixel_vr": pixel_vr, "correct_unused_bits": False}
     stored, properties = Decoder(syntax).as_array(pixel_data, index=0, raw=True, **options)
     return Frame(
@@ -182,6 +183,6 @@ def _significant_bits(
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if header.bits_stored == header.bits_allocated:
         return stored
-    np.left_shift(stored, header.bits_allocated - 1 - high_bit, out=stored)
-    np.right_shift(stored, header.bits_allocated - header.bits_stored, out=stored)
-    return stored
+    shifted: NDArray[np.integer[Any]] = np.left_shift(stored, header.bits_allocated - 1 - high_bit)
+    np.right_shift(shifted, header.bits_allocated - header.bits_stored, out=shifted)
+    return shifted

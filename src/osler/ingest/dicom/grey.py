@@ -24,6 +24,7 @@ from osler.ingest.image import Voi
 Stored = NDArray[np.integer[Any]]
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 _ROWS_AT_ONCE = 64
+_WHOLE_IN_FLOAT32 = 1 << 24
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -53,14 +54,21 @@ def modality_values(
     if slope == 0:
         raise DicomError("RescaleSlope is 0")
     values = np.empty(stored.shape, np.float32)
+    # In double precision where a sum of single-precision products would not round alike.
+    precision = np.float32 if _is_exact(stored, slope, intercept) else np.float64
     for start in range(0, len(stored), _ROWS_AT_ONCE):  # which stay in the processor's cache
         rows = slice(start, start + _ROWS_AT_ONCE)
-        # In double precision, as a sum of single-precision products would not round alike.
-        doubled = stored[rows].astype(np.float64)
-        doubled *= slope
-        doubled += intercept
-        values[rows] = doubled
+        scaled: NDArray[Any] = stored[rows].astype(precision)
+        scaled *= slope
+        scaled += intercept
+        values[rows] = scaled
     return values
+
+
+def _is_exact(stored: Stored, slope: float, intercept: float) -> bool:
+    """Whether all products and sums are whole numbers that single precision has."""
+    largest = abs(slope) * (1 << 8 * stored.dtype.itemsize) + abs(intercept)
+    return slope.is_integer() and intercept.is_integer() and largest <= _WHOLE_IN_FLOAT32
 
 
 def without_padding(
