@@ -1,10 +1,12 @@
 """What others do to make a model's input of DICOM files: pydicom with Pillow, or MONAI's loader.
 
-    PYTHON bench/peer_ingest.py pydicom|monai FILES.json --out SQUARES.npy
+    PYTHON bench/peer_ingest.py pydicom|monai|decoding JOBS.json
 
-FILES.json has "files" (paths), "side" and, for a series, "most": how many slices to take of all. It
-prints one line of JSON. Two processes write into shared memory, so that no result is pickled: the
-fastest that could be had without Osler. The windows are MedGemma 1.5's, as in Osler's README.
+JOBS.json has, for each job, "files" (paths), "side" and, for a series, "most": how many slices to
+take of all. It prints one line of JSON, seconds by job, and leaves the last pixels of each beside
+JOBS.json; "decoding" does nothing else, and leaves none. Two processes write into shared memory, so
+that no result is pickled: the fastest that could be had without Osler. The windows are MedGemma
+1.5's, as in Osler's README.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import json
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -78,7 +81,16 @@ def with_monai(path: str, side: int) -> Values:
     return np.broadcast_to((resized - 0.5) / 0.5, (3, side, side))
 
 
-_WAYS = {"pydicom": with_pydicom, "monai": with_monai}
+def only_decoded(path: str, side: int) -> None:
+    """What pydicom alone takes."""
+    dcmread(path).pixel_array  # noqa: B018
+
+
+_WAYS: dict[str, Callable[[str, int], Values | None]] = {
+    "pydicom": with_pydicom,
+    "monai": with_monai,
+    "decoding": only_decoded,
+}
 
 
 def _place(path: str) -> float:
@@ -98,7 +110,9 @@ def _one(job: tuple[str, str, int, str, int, int]) -> None:
     memory = SharedMemory(name)
     try:
         out: Values = np.ndarray((count, 3, side, side), np.float32, memory.buf)
-        out[place] = _WAYS[way](path, side)
+        made = _WAYS[way](path, side)
+        if made is not None:
+            out[place] = made
         del out
     finally:
         memory.close()
