@@ -177,8 +177,12 @@ def test_asking_about_a_study(
     assert "osler: note: CT, axial, with contrast: 2 of 12 are seen" in streams.err
 
 
-def test_showing_a_volume(study: Path, medgemma_folder: Path, tmp_path: Path) -> None:
+def test_showing_a_volume(
+    study: Path, medgemma_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "seen.png"
     arguments = ["--out", str(out), "--model", str(medgemma_folder), "--max-slices", "4"]
     assert main(["show", str(study), *arguments]) == 0
-    assert len(list(tmp_path.glob("seen-*.png"))) == 6
+    names = sorted(map(str, tmp_path.glob("seen-*.png")))
+    assert len(names) == 6
+    assert capsys.readouterr().err.endswith(f"wrote {names[0]} to {names[-1]}, 6 pictures\n")

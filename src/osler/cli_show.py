@@ -14,6 +14,7 @@ from osler.cli_output import Progress, check_out, note, print_json, write_whole
 
 PURPOSE = "write what the model will see: the padded, windowed square, then any crops"
 EXAMPLE = "osler show chest.dcm --out seen.png"
+_MOST_LISTED = 5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,13 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print_json({"out": [str(out) for out in outs], "side_px": shown.squares[0].shape[0]})
     else:
-        note(f"wrote {', '.join(map(str, outs))}")
+        note(f"wrote {_listed(outs)}")
+
+
+def _listed(outs: list[Path]) -> str:
+    if len(outs) <= _MOST_LISTED:
+        return ", ".join(map(str, outs))
+    return f"{outs[0]} to {outs[-1]}, {len(outs)} pictures"
 
 
 def _names(out: Path, squares: int, *, is_slide: bool) -> list[Path]:
