@@ -1,9 +1,11 @@
 """Classic DICOM against a tiny archive: found, got, moved, stored, broken off and resumed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import uid
+from pynetdicom.association import Association
 
 from osler.archive.classic import ClassicArchive, MoveTarget
 from osler.archive.opened import open_archive
@@ -148,6 +150,39 @@ def test_c_store_sends_the_same_data_sets(
     for name, data in classic.files.items():
         (stored / name).write_bytes(data)
     assert data_sets(stored) == data_sets(tmp_path / "in")
+
+
+def test_an_archive_that_goes_between_two_requests(
+    classic: TinyClassicArchive,
+    link: LinkSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_study(tmp_path, 3)
+    send, sent = Association.send_c_store, []
+
+    def going(self: Association, *args: Any) -> Any:
+        sent.append(args)
+        if len(sent) == 2:
+            self.abort()
+        return send(self, *args)
+
+    monkeypatch.setattr(Association, "send_c_store", going)
+    assert push(archive_at(classic, link), gather([tmp_path])).instances == 3
+    assert len(sent) == 4
+
+
+def test_a_file_whose_meta_information_says_too_little(
+    classic: TinyClassicArchive, link: LinkSettings, tmp_path: Path
+) -> None:
+    write_study(tmp_path, 2)
+    bare = tmp_path / "bare.dcm"
+    data = make_instance(9)
+    tag, end = data.index(b"\2\0\3\0UI"), data.index(b"\2\0\x10\0UI")
+    bare.write_bytes(data[:tag] + data[end:])
+    with pytest.raises(ArchiveError, match=r"^TINY@.* refuses .*bare\.dcm$"):
+        push(archive_at(classic, link), gather([tmp_path]))
+    assert len(classic.files) == 2
 
 
 def test_a_kind_that_the_archive_does_not_take(

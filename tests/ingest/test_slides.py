@@ -353,3 +353,11 @@ def test_damage_is_an_error_in_one_line(kind: str, tmp_path: Path) -> None:
         assert path.name in line
         assert "\n" not in line
         assert "Planted" not in line
+
+
+def test_a_data_set_without_its_preamble_is_no_slide(tmp_path: Path) -> None:
+    levels = [tissue(300, 300)]
+    path = write_dicom(tmp_path, levels) / "level-0.dcm"
+    assert describe_slide(str(path), "x") is not None
+    path.write_bytes(path.read_bytes()[132:])
+    assert describe_slide(str(path), "x") is None

@@ -97,6 +97,11 @@ def associated(
         raise _refusal(address, association, is_connected=bool(connected))
     try:
         yield association
+    except RuntimeError:  # pynetdicom's, where the other end has gone between two requests
+        if association.is_established:
+            association.abort()
+            raise
+        raise _broken(address) from None
     except BaseException:
         association.abort()
         raise
@@ -122,4 +127,8 @@ def _refusal(
         return ArchiveError(reason)
     if association.rejected_contexts and not association.accepted_contexts:
         return ArchiveError(f"{address}: offers none of the services that were asked for")
+    return _broken(address)
+
+
+def _broken(address: ClassicAddress) -> ArchiveUnreachableError:
     return ArchiveUnreachableError(f"{address}: broke off, or did not answer in time")

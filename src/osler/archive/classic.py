@@ -32,6 +32,7 @@ from osler.errors import ArchiveError, ArchiveUnreachableError, InputError
 _PENDING = (0xFF00, 0xFF01)
 # Done, with or without remarks on elements of the data set; or there already.
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0111)
+_UNSENT = -1
 _OUT_OF_RESOURCES = 0xA7
 # What one request asks for: some archives say nothing before all of it was sent.
 _BATCH = 50
@@ -258,15 +259,21 @@ class ClassicArchive:
             while left:
                 file = left[0]
                 if (file.instance.sop_class_uid, file.transfer_syntax) not in accepted:
-                    status = -1
+                    status = _UNSENT
                 else:
-                    status = self._status(association.send_c_store(file.path))
+                    status = self._sent(association, file)
                 if status >> 8 == _OUT_OF_RESOURCES:
                     raise ArchiveUnreachableError(f"{self.address}: has no room")
                 if status not in _STORED:
                     refused.append(file)
                 left.pop(0)
                 step(1)
+
+    def _sent(self, association: Association, file: InstanceFile) -> int:
+        try:
+            return self._status(association.send_c_store(file.path))
+        except (AttributeError, ValueError):  # the file meta information lacks what a request says
+            return _UNSENT
 
 
 def _accepted(association: Association) -> set[tuple[str, str]]:

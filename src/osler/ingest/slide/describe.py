@@ -35,9 +35,11 @@ def describe_slide(path: str, source: str) -> FileFacts | None:
     """
     try:
         with open(path, "rb") as file:
-            if is_dicom(file.read(_HEAD_BYTES)):
+            head = file.read(_HEAD_BYTES)
+            if is_dicom(head):
                 file.seek(0)
-                return describe_level(file)
+                # Nobody writes slides without the preamble that their reader asks for.
+                return describe_level(file) if head[128:132] == b"DICM" else None
         return _described(path) if is_mrxs(path) or _is_tiled_slide(path) else None
     except OSError as error:
         raise UnreadableFileError(f"{source}: cannot be read ({error.strerror})") from None
