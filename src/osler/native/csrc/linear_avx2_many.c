@@ -161,8 +161,10 @@ static void widen_int8(room *r, const uint8_t *p, int32_t columns) {
 
 static void prepare_int8(room *r, const osl_acts *a, const chunk *c, int32_t token, int32_t n) {
     const int8_t *x = (const int8_t *)a->values + token * a->stride + c->first;
-    for (int32_t t = 0; t < n; t++, x += a->stride)
-        for (int32_t i = 0; i < c->columns; i += 32)
+    const int64_t stride = a->stride;
+    const int32_t columns = c->columns;
+    for (int32_t t = 0; t < n; t++, x += stride)
+        for (int32_t i = 0; i < columns; i += 32)
             split(load(x + i), r->x.pairs[t] + i, r->x.pairs[t] + i + 16);
 }
 
@@ -215,11 +217,15 @@ static void widen_bf16(room *r, const uint8_t *p, int32_t columns) {
 
 static void prepare_bf16(room *r, const osl_acts *a, const chunk *c, int32_t token, int32_t n) {
     const osl_bf16 *x = (const osl_bf16 *)a->values + token * a->stride + c->first;
-    for (int32_t t = 0; t < n; t++, x += a->stride)
-        for (int32_t i = 0; i < c->columns; i += 8) {
-            __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x + i)));
-            store(r->x.floats[t] + i, _mm256_slli_epi32(wide, 16));
-        }
+    const int64_t stride = a->stride;
+    const int32_t columns = c->columns;
+    for (int32_t t = 0; t < n; t++, x += stride)
+        for (int32_t i = 0; i < columns; i += 32)
+#pragma GCC unroll 4
+            for (int32_t j = i; j < i + 32; j += 8) {
+                __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x + j)));
+                store(r->x.floats[t] + j, _mm256_slli_epi32(wide, 16));
+            }
 }
 
 OSL_INLINE void tile_bf16(const room *r, const float (*x)[64], int32_t columns, float *total,
