@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL.Image import Resampling
 
 from osler.native.library import Library
-from osler.native.pixels import Filter, levels_between, looked_up, squared
+from osler.native.pixels import Filter, levels_between, looked_up, square_into
 
 WAYS = get_args(Filter)
 
@@ -23,6 +23,12 @@ def by_pillow(levels_HW: np.ndarray, side_px: int, way: str) -> np.ndarray:
     padded[top : top + height, left : left + width] = levels_HW
     filter_ = Resampling[way.upper()]
     return np.asarray(PIL.Image.fromarray(padded).resize((side_px, side_px), filter_))
+
+
+def squared(native: Library, levels_HW: np.ndarray, side_px: int, way: Filter) -> np.ndarray:
+    out_SS = np.empty((side_px, side_px), np.uint8)
+    square_into(native, levels_HW, way, out_SS)
+    return out_SS
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -72,7 +78,8 @@ def test_levels_as_numpy_has_them(native: Library, low, high, inverted) -> None:
     values = values.astype(np.float32)
     unit = (np.clip(values, low, high) - np.float32(low)) / np.float32(high - low)
     expected = np.rint((1 - unit if inverted else unit) * 255).astype(np.uint8)
-    found = levels_between(native, values, low, high, inverted=inverted)
+    found = np.empty(values.shape, np.uint8)
+    levels_between(native, values, low, high, found, inverted=inverted)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -63,56 +63,53 @@ _calls = functools.cache(_Calls)
 
 
 def levels_between(
-    library: Library, values: NDArray[np.float32], low: float, high: float, *, inverted: bool
-) -> Levels:
-    """Grey levels on a ramp: 0 up to `low`, 255 from `high` on.
+    library: Library,
+    values: NDArray[np.float32],
+    low: float,
+    high: float,
+    out: Levels,
+    *,
+    inverted: bool,
+) -> None:
+    """Write grey levels on a ramp: 0 up to `low`, 255 from `high` on.
 
     Args:
         library: the kernels.
         values: float32 of any shape, finite.
         low: where the ramp begins.
         high: where it ends, above `low`.
+        out: uint8 of the same shape, contiguous.
         inverted: 255 up to `low`, and 0 from `high` on.
-
-    Returns:
-        uint8 of the same shape.
     """
     values = np.ascontiguousarray(values)
-    levels = np.empty(values.shape, np.uint8)
     _calls(library).levels(
-        values.ctypes.data, values.size, low, high, high - low, inverted, levels.ctypes.data
+        values.ctypes.data, values.size, low, high, high - low, inverted, out.ctypes.data
     )
-    return levels
 
 
-def squared(library: Library, levels_HW: Levels, side_px: int, way: Filter) -> Levels:
+def square_into(library: Library, levels_HW: Levels, way: Filter, out_SS: Levels) -> None:
     """Pad one channel with black to a square, half on each side and an odd pixel behind; resize it.
 
     Args:
         library: the kernels.
         levels_HW: uint8; its rows and columns may be any steps apart.
-        side_px: S.
         way: Pillow's filter.
-
-    Returns:
-        uint8 (S, S), as Pillow resizes the padded square.
+        out_SS: uint8, contiguous; it gets what Pillow makes of the padded square.
 
     Raises:
         MemoryError: there is none for H rows of S levels.
     """
     height, width = levels_HW.shape
     longest = max(height, width)
-    square_SS = np.empty((side_px, side_px), np.uint8)
     is_done = _calls(library).square(
         ctypes.byref(_Channel(levels_HW.ctypes.data, height, width, *levels_HW.strides)),
         (longest - height) // 2,
         (longest - width) // 2,
-        ctypes.byref(_weights(longest, side_px, way)),
-        square_SS.ctypes.data,
+        ctypes.byref(_weights(longest, len(out_SS), way)),
+        out_SS.ctypes.data,
     )
     if not is_done:
         raise MemoryError(f"no memory to resize {width} x {height} pixels")
-    return square_SS
 
 
 def looked_up(

@@ -44,7 +44,9 @@ def render(image: Image, *, medgemma_version: str) -> Shown:
         return image.values.astype(np.uint8, copy=False)
     values_HW = image.values.astype(np.float32, copy=False)
     if image.modality == "CT":
-        shown_3HW = np.stack([_between(values_HW, low, high) for low, high in windows_hu])
+        shown_3HW = np.empty((3, *values_HW.shape), np.uint8)
+        for (low, high), out_HW in zip(windows_hu, shown_3HW, strict=True):
+            _between(values_HW, low, high, out_HW)
         return shown_3HW.transpose(1, 2, 0)
     grey_HW = _grey(values_HW, image)
     return np.broadcast_to(grey_HW[:, :, np.newaxis], (*grey_HW.shape, 3))
@@ -59,15 +61,20 @@ def _grey(values_HW: Values, image: Image) -> Shown:
         low, high = float(values_HW.min()), float(values_HW.max())
     else:
         low, high = image.shown_range
-    return _between(values_HW, low, high, inverted=image.monochrome1)
+    grey_HW = np.empty(values_HW.shape, np.uint8)
+    _between(values_HW, low, high, grey_HW, inverted=image.monochrome1)
+    return grey_HW
 
 
-def _between(values_HW: Values, low: float, high: float, *, inverted: bool = False) -> Shown:
+def _between(
+    values_HW: Values, low: float, high: float, out_HW: Shown, *, inverted: bool = False
+) -> None:
     native = library()
     if native is not None and low < high:
-        return levels_between(native, values_HW, low, high, inverted=inverted)
+        levels_between(native, values_HW, low, high, out_HW, inverted=inverted)
+        return
     unit_HW = _ramp(values_HW, low, high)
-    return _levels(1 - unit_HW if inverted else unit_HW)
+    out_HW[:] = _levels(1 - unit_HW if inverted else unit_HW)
 
 
 def _as_asked(values_HW: Values, voi: Voi) -> Values | None:

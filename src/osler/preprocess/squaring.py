@@ -12,7 +12,7 @@ from PIL.Image import Resampling
 
 from osler.errors import PromptError, UnsupportedError
 from osler.native.library import library
-from osler.native.pixels import Filter, squared
+from osler.native.pixels import Filter, square_into
 
 Squaring = Literal["pad", "stretch"]
 Display = NDArray[np.uint8]
@@ -58,12 +58,9 @@ def square(
         raise UnsupportedError(f"an image of {width} x {height} pixels is too long and thin")
     # Channel by channel, as they are wanted; grey has one.
     distinct_HWC = display_HW3[:, :, :1] if is_grey(display_HW3) else display_HW3
-    bands_CSS = np.stack(
-        [
-            _squared(band_HW, squaring, side_px, resample)
-            for band_HW in distinct_HWC.transpose(2, 0, 1)
-        ]
-    )
+    bands_CSS = np.empty((distinct_HWC.shape[2], side_px, side_px), np.uint8)
+    for band_HW, out_SS in zip(distinct_HWC.transpose(2, 0, 1), bands_CSS, strict=True):
+        _square_into(band_HW, squaring, resample, out_SS)
     return np.broadcast_to(bands_CSS.transpose(1, 2, 0), (side_px, side_px, 3))
 
 
@@ -76,18 +73,22 @@ def is_grey(display_HW3: Display) -> bool:
     return display_HW3.strides[2] == 0
 
 
-def _squared(levels_HW: Display, squaring: Squaring, side_px: int, resample: Resampling) -> Display:
+def _square_into(
+    levels_HW: Display, squaring: Squaring, resample: Resampling, out_SS: Display
+) -> None:
     """As `square`, of one channel."""
     height, width = levels_HW.shape
     if squaring == "stretch" and height != width:
-        return _resized(levels_HW, side_px, side_px, resample)
+        out_SS[:] = _resized(levels_HW, len(out_SS), len(out_SS), resample)
+        return
     native, way = library(), _NATIVE_FILTERS.get(resample)
     if native is not None and way is not None:
-        return squared(native, levels_HW, side_px, way)
+        square_into(native, levels_HW, way, out_SS)
+        return
     # Pillow resizes a square along the rows first and rounds before it goes down the columns.
     # Padding each direction just before it is resized therefore gives, bit for bit, the resized
     # padded square, without that square: a 2,000 x 20,000 film would need 400 MB for it.
-    longest = max(height, width)
+    longest, side_px = max(height, width), len(out_SS)
     left, top = (longest - width) // 2, (longest - height) // 2
     narrow = np.zeros((longest, side_px), dtype=np.uint8)
     for start in range(0, height, _ROWS_AT_ONCE):
@@ -95,7 +96,7 @@ def _squared(levels_HW: Display, squaring: Squaring, side_px: int, resample: Res
             levels_HW[start : start + _ROWS_AT_ONCE], [(0, 0), (left, longest - width - left)]
         )
         narrow[top + start : top + start + len(rows)] = _resized(rows, len(rows), side_px, resample)
-    return _resized(narrow, side_px, side_px, resample)
+    out_SS[:] = _resized(narrow, side_px, side_px, resample)
 
 
 def _resized(levels_HW: Display, height: int, width: int, resample: Resampling) -> Display:
