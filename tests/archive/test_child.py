@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pydicom.filereader
 import pytest
+from pydicom import uid
 
 from osler.archive import child, head
 from osler.archive.child import is_whole, read_attributes, read_instance
@@ -101,3 +102,9 @@ def test_values_against_the_rules_are_taken_over_in_silence(film: Path, tmp_path
     ds = pydicom.filereader.dcmread(report)
     assert ds.get_item("PatientBirthDate").value == b"1950xx01"
     assert ds.get_item("StudyDate").value == b"2024xx02"
+
+
+def test_a_deflated_data_set_that_ends_early(film: Path) -> None:
+    film.write_bytes(make_instance(1, syntax=uid.DeflatedExplicitVRLittleEndian)[:-20])
+    with pytest.raises(DicomError, match=r"film\.dcm: .* attributes are malformed"):
+        read_attributes(film)

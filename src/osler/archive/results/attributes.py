@@ -1,5 +1,7 @@
 """What results take over of an image's attributes; runs in the child process."""
 
+import struct
+import zlib
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -24,13 +26,16 @@ IMAGE = """
 _OWN = "SpecificCharacterSet SOPClassUID SOPInstanceUID SeriesInstanceUID".split()
 _MALFORMED = (
     BytesLengthException,
+    ArithmeticError,
     AttributeError,
     EOFError,
-    KeyError,
+    LookupError,
     NotImplementedError,
     RuntimeError,
     TypeError,
     ValueError,
+    struct.error,
+    zlib.error,
 )
 
 # By keyword, each value as it is written.
