@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from osler.errors import MemoryLimitError, PromptError, QueueFullError
-from osler.inference.continuation import Generation, Piece
+from osler.inference.continuation import Generation
 from osler.inference.engine import Engine
 from osler.inference.generate import complete
 from osler.inference.limits import Limits
@@ -95,17 +95,35 @@ def test_many_threads_at_once(tokenizer: Tokenizer) -> None:
     assert_nothing_leaks(engine)
 
 
+@dataclass
+class HeldRunner(HashRunner):
+    """Takes no step but while it is free."""
+
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        self.free.wait()
+        return super().forward(chunks)
+
+
 def test_a_thread_of_its_own(tokenizer: Tokenizer) -> None:
-    engine = Engine(HashRunner(), tokenizer, limits=WIDE)
+    runner = HeldRunner()
+    runner.free.set()
+    engine = Engine(runner, tokenizer, limits=WIDE)
     params = SamplingParams(max_new_tokens=12)
     engine.start()
     requests = [engine.submit(text_prompt(5, n), params) for n in range(370, 380)]
     for n, request in enumerate(requests, start=370):
         assert answer(request).ids == greedy_answer(text_prompt(5, n), params)
-    endless = engine.submit(text_prompt(5), SamplingParams(max_new_tokens=900))
-    assert isinstance(next(endless), Piece)
-    engine.close()
-    assert answer(endless).finish_reason == "cancelled"
+    runner.free.clear()
+    unsaid = engine.submit(text_prompt(5), SamplingParams(max_new_tokens=900))
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine._closed:
+        sleep(0.001)
+    runner.free.set()
+    closing.join()
+    assert answer(unsaid).finish_reason == "cancelled"
     with pytest.raises(QueueFullError, match="takes no more"):
         engine.submit(text_prompt(5), params)
     assert_nothing_leaks(engine)
