@@ -16,19 +16,15 @@ from osler.testing.packs import one_of_each_class
 from osler.training.captions import class_key
 from osler.training.distributed import Ranks
 from osler.training.lessons import (
-    Guide,
     LessonBatches,
     Lessons,
     LessonTask,
-    Shown,
     WithClasses,
     choice_loss,
     guide_loss,
-    kept_views,
-    see,
-    varied_images,
 )
 from osler.training.loop import LoopConfig, train
+from osler.training.shown import Guide, Shown, kept_views, see, varied_images
 from tests.training.test_contrastive import stripes, tiny_encoders, tokenize
 
 

@@ -22,23 +22,14 @@ from osler.tasks.locate import locate
 from osler.training.contrastive import initialise
 from osler.training.convolutional import MAP_CHANNELS
 from osler.training.features import encode_images
-from osler.training.lessons import (
-    Guide,
-    LessonBatches,
-    Lessons,
-    LessonTask,
-    Show,
-    WithClasses,
-    kept_views,
-    right_in_sets,
-    varied_images,
-)
+from osler.training.lessons import LessonBatches, Lessons, LessonTask, WithClasses, right_in_sets
 from osler.training.loop import LoopConfig, train
 from osler.training.recipes.encoder import caption_tokenizer
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
 from osler.training.recipes.nano_images import decoded, nano_images
 from osler.training.recipes.nano_teacher import maps_of
 from osler.training.resolution import at_resolution
+from osler.training.shown import Guide, Show, kept_views, varied_images
 from osler.training.streams.batches import Ahead
 from osler.training.streams.shards import find_shards
 

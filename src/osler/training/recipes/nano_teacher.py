@@ -1,7 +1,7 @@
 """The nano's first phase: what a network of everyday images sees in each training image.
 
 It is asked once, about every image as it is. A tower that learns from a varied view of the image is
-held against the same map, varied as the view is (`lessons.varied_images`).
+held against the same map, varied as the view is (`shown.varied_images`).
 """
 
 import os
