@@ -80,7 +80,7 @@ def precision(device: torch.device, bf16: bool) -> Iterator[None]:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16 itself.
 
-    Processors without such instructions do it a hundred times slower than in float32.
+    Processors without such instructions are far slower in it than in float32 (docs/training.md).
     """
     return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
