@@ -1,7 +1,7 @@
 """Phase 1: what the encoder tells apart, before and after; and what captions add to labels.
 
 Besides the run's own phases, three networks learn for a while from the same random weights and the
-same batches of small images: from labels alone, from labels and captions, and with a guide.
+same batches of small images: from labels alone, from labels and captions, and with a teacher.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from osler.training.recipes.job import save_result
 from osler.training.recipes.nano_images import decoded, nano_images
 
 RANDOM = "random weights"
-ALONE, CAPTIONS, GUIDE = "labels alone", "labels and captions", "with the guide too"
+ALONE, CAPTIONS, TAUGHT = "labels alone", "labels and captions", "with the teacher too"
 PHASES = ("encoder", "refine", "heads")
 # Whose need of labels is measured, and on which sets: those with more images than that.
 CURVES = (ALONE, CAPTIONS, "heads")
@@ -62,7 +62,7 @@ def prove(setting: Setting) -> Record:
                 "encoder-gain.png",
                 f"What the contrastive phase adds to {ALONE} after {steps} steps",
                 "gain of the linear probe's AUC",
-                [*_gains(told, ALONE, CAPTIONS), *_gains(told, CAPTIONS, GUIDE)],
+                [*_gains(told, ALONE, CAPTIONS), *_gains(told, CAPTIONS, TAUGHT)],
             ),
             curves(
                 "encoder-labels.png",
@@ -84,7 +84,7 @@ def prove(setting: Setting) -> Record:
 def _trained(setting: Setting, steps: int) -> dict[str, Path]:
     """The compared networks, each trained unless it is there."""
     out = setting.out / "encoder"
-    # The run's folder has the images decoded, and the guide's maps.
+    # The run's folder has the images decoded, and the teacher.
     job = replace(setting.job(setting.run, setting.run, steps), model=None)
     items = nano_images(setting.data, "train")
     squares = decoded(job, items, "train", 160)
@@ -92,9 +92,9 @@ def _trained(setting: Setting, steps: int) -> dict[str, Path]:
         nano_encoders.ENCODER, warmup_steps=steps // 10, ema_decay=None, checkpoint_every=100
     )
     arms: dict[str, dict[str, Any]] = {
-        ALONE: {"pair_weight": 0.0, "choice_weight": 0.0, "guide_weight": 0.0},
-        CAPTIONS: {"guide_weight": 0.0},
-        GUIDE: {},
+        ALONE: {"pair_weight": 0.0, "choice_weight": 0.0, "teacher_weight": 0.0},
+        CAPTIONS: {"teacher_weight": 0.0},
+        TAUGHT: {},
     }
     folders = {name: out / name.replace(" ", "-") / "model" for name in (RANDOM, *arms)}
     for name, folder in folders.items():
@@ -106,7 +106,7 @@ def _trained(setting: Setting, steps: int) -> dict[str, Path]:
             model.logit_scale.requires_grad_(False)
             model.logit_bias.requires_grad_(False)
         if name in arms:
-            show = nano_encoders.guided(job, model, items)
+            show = nano_encoders.shown_taught(job, model, items)
             nano_encoders.learn(job, model, items, show, loop, folder.parent, **arms[name])
         save_result(model, folder, like=locate("nano", "medsiglip"))
     return folders
@@ -158,20 +158,20 @@ def _tables(
             _areas(told, ZERO_SHOT, (RANDOM, *PHASES)),
         ),
         table(
-            "What captions add to labels, and a guide to both: linear probe",
+            "What captions add to labels, and a teacher to both: linear probe",
             "Same random weights, same batches, same number of steps. Gains are paired: both "
             "networks are measured on the same images, and drawn together.",
             [
-                *_areas(told, PROBE, (ALONE, CAPTIONS, GUIDE)),
+                *_areas(told, PROBE, (ALONE, CAPTIONS, TAUGHT)),
                 *_gains(told, ALONE, CAPTIONS),
-                *_gains(told, CAPTIONS, GUIDE),
+                *_gains(told, CAPTIONS, TAUGHT),
             ],
         ),
         table(
             "The same networks zero-shot",
             "Labels alone teach no text tower: what they leave is guessing.",
             [
-                *_areas(told, ZERO_SHOT, (ALONE, CAPTIONS, GUIDE)),
+                *_areas(told, ZERO_SHOT, (ALONE, CAPTIONS, TAUGHT)),
                 *_gains(told, ALONE, CAPTIONS, ZERO_SHOT),
             ],
         ),

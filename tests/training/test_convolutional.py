@@ -1,4 +1,4 @@
-"""The guide's network beside the one that its weights were published with."""
+"""The teacher's network beside the one that its weights were published with."""
 
 import pytest
 import torch
@@ -7,7 +7,12 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from osler.errors import InputError
 from osler.training import convolutional
-from osler.training.convolutional import MAP_CHANNELS, EfficientNetLite, everyday_network
+from osler.training.convolutional import (
+    MAP_CHANNELS,
+    EfficientNetLite,
+    everyday_network,
+    fold_norms,
+)
 
 
 def test_its_maps_are_those_of_the_published_network() -> None:
@@ -20,7 +25,14 @@ def test_its_maps_are_those_of_the_published_network() -> None:
         maps = theirs._swish(theirs._bn0(theirs._conv_stem(pixels)))
         for block in theirs._blocks:
             maps = block(maps)
-        torch.testing.assert_close(everyday_network()(pixels), maps, atol=1e-4, rtol=1e-4)
+        pooled = theirs._swish(theirs._bn1(theirs._conv_head(maps))).mean(dim=(2, 3))
+        ours = everyday_network()
+        torch.testing.assert_close(ours(pixels), maps, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours.pooled(maps), pooled, atol=1e-4, rtol=1e-4)
+        fold_norms(ours)
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in ours.modules())
+        torch.testing.assert_close(ours(pixels), maps, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours.pooled(maps), pooled, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("side", "grid"), [(224, 7), (160, 5), (150, 5)])

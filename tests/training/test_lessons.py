@@ -22,9 +22,10 @@ from osler.training.lessons import (
     WithClasses,
     choice_loss,
     guide_loss,
+    taught_loss,
 )
 from osler.training.loop import LoopConfig, train
-from osler.training.shown import Guide, Shown, kept_views, see, varied_images
+from osler.training.shown import Shown, kept_views, see, taught, varied_images
 from tests.training.test_contrastive import stripes, tiny_encoders, tokenize
 
 
@@ -168,33 +169,53 @@ def test_a_part_without_weight_is_not_computed() -> None:
     assert alone.classifier.weight.grad is not None
 
 
-def test_a_guide_is_moved_with_the_image_that_it_is_of() -> None:
+def test_a_teacher_is_asked_about_the_very_pixels_that_are_shown() -> None:
     items = one_of_each_class()[:2]
     bright = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     bright[:, :, :, 20:] = 255
-    maps = bright.float()[:, :1, ::4, ::4] / 255
-    show = varied_images(items, bright, guide=Guide(maps_NCSS=maps, grid=8))
+
+    def teacher(pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        return F.avg_pool2d(pixels_BCSS[:, :1], 4), pixels_BCSS.mean(dim=(2, 3))
+
+    show = taught(varied_images(items, bright), teacher, grid=8)
     shown = show([(i, random.Random(seed)) for i in (0, 1) for seed in range(8)])
-    seen = F.avg_pool2d(there(shown.pixels_BCSS)[:, :1], 4).flatten(1)
-    guide = there(shown.guide_BPC)
-    assert guide.shape == (16, 64, 1)
-    pairs = zip(seen, guide[..., 0], strict=True)
-    alike = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
-    assert min(alike) > 0.9
+    pixels = there(shown.pixels_BCSS)
+    seen = F.avg_pool2d(pixels[:, :1], 4).flatten(1)
+    torch.testing.assert_close(there(shown.guide_BPC)[..., 0], seen)
+    torch.testing.assert_close(there(shown.taught_BK), pixels.mean(dim=(2, 3)))
 
 
-def test_a_tower_follows_its_guide() -> None:
+def test_a_teachers_map_is_fitted_to_the_patches() -> None:
+    items = one_of_each_class()[:1]
+    squares = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+
+    def teacher(pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        across = torch.tensor([0.0, 1.0]).expand(len(pixels_BCSS), 1, 2, 2)
+        return across, torch.zeros(len(pixels_BCSS), 3)
+
+    shown = taught(varied_images(items, squares), teacher, grid=4)([(0, random.Random(0))])
+    rows = there(shown.guide_BPC).view(4, 4)
+    torch.testing.assert_close(rows, torch.tensor([0.0, 0.25, 0.75, 1.0]).expand(4, 4))
+
+
+def test_a_tower_follows_its_teacher() -> None:
     batches = three_sets(Ranks())
     batch = next(batches)
     model = WithClasses(tiny_encoders(), 3, guide_channels=5)
     side = model.encoders.config.vision_config.grid
     guide = torch.randn(12, side**2, 5)
-    batch = replace(batch, shown=replace(batch.shown, guide_BPC=guide))
-    loss, figures = LessonTask(model, batches, guide_weight=2.0).loss(batch)
+    scores = torch.randn(12, 3)
+    batch = replace(batch, shown=replace(batch.shown, guide_BPC=guide, taught_BK=scores))
+    loss, figures = LessonTask(model, batches, teacher_weight=2.0).loss(batch)
     rest = sum(figures[name] for name in ("pairs", "labels", "choice"))
-    assert float(loss.detach()) == pytest.approx(rest + 2 * figures["guide"], rel=1e-5)
+    of_teacher = figures["guide"] + figures["taught"]
+    assert float(loss.detach()) == pytest.approx(rest + 2 * of_teacher, rel=1e-5)
     loss.backward()
     assert model.follower is not None
     assert model.follower.weight.grad is not None
     torch.testing.assert_close(guide_loss(guide, 3 * guide), torch.tensor(0.0), atol=1e-6, rtol=0)
     torch.testing.assert_close(guide_loss(guide, -guide), torch.tensor(2.0))
+    torch.testing.assert_close(taught_loss(scores, scores + 1.0), torch.tensor(0.0))
+    softened = [F.softmax(s / 2.0, dim=1) for s in (scores, -scores)]
+    wanted = (softened[0] * (softened[0] / softened[1]).log()).sum(dim=1).mean() * 4.0
+    torch.testing.assert_close(taught_loss(-scores, scores), wanted)

@@ -5,7 +5,6 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -230,10 +229,8 @@ def test_the_nano_goes_through_all_its_phases(
     )
     nano(job)
     towers = []
-    maps = np.load(job.out / "teacher" / "model" / "maps.npy")
-    assert maps.shape[1:] == (320, 5, 5)
-    assert np.abs(maps.astype(np.float64).mean(axis=(0, 2, 3))).max() < 0.01
-    for phase in ("encoder", "refine", "heads", "text", "images"):
+    assert "right, cxr_kermany" in read_metrics(job.out / "teacher")[-1]["evaluation"]
+    for phase in ("teacher", "encoder", "refine", "heads", "text", "images"):
         [line, *_] = read_metrics(job.out / phase)
         assert line["step"] == 1
     for phase in ("encoder", "refine", "heads"):

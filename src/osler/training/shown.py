@@ -1,19 +1,21 @@
 """Images as encoders that learn are shown them: varied anew, or as a resting tower left them.
 
-Shapes: N images held, B images, C channels, S image side, P patches, D hidden_size.
+Shapes: N images held, B images, C channels, S image side, P patches, D hidden_size,
+K classes.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from osler.ingest.image_pack import PackedImage
 from osler.models.medsiglip import MedSiglip
 from osler.training.image_rows import drawn_variation
-from osler.training.images import augment, placed, resized
+from osler.training.images import augment, resized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,35 +25,23 @@ class Shown:
     Attributes:
         pixels_BCSS: -1 to 1.
         patches_BPD: what a resting tower gave, instead.
-        guide_BPC: what another network sees in the places of the patches.
+        guide_BPC: what a teacher sees in the places of the patches.
+        taught_BK: its scores of the classes.
     """
 
     pixels_BCSS: Tensor | None = None
     patches_BPD: Tensor | None = None
     guide_BPC: Tensor | None = None
+    taught_BK: Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guide:
-    """What another network sees in each image.
-
-    Attributes:
-        maps_NCSS: of the images as they are; of mean 0 and deviation 1.
-        grid: patches along a side of the tower that is guided.
-    """
-
-    maps_NCSS: Tensor
-    grid: int
-
-
+# Pixels (B, 3, S, S) to a map of them (B, C, any side, any side) and scores of classes (B, K).
+Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 Show = Callable[[Sequence[tuple[int, random.Random]]], Shown]
 
 
 def varied_images(
-    items: Sequence[PackedImage],
-    squares_N3SS: Tensor,
-    side_px: int | None = None,
-    guide: Guide | None = None,
+    items: Sequence[PackedImage], squares_N3SS: Tensor, side_px: int | None = None
 ) -> Show:
     """Show images varied anew each time.
 
@@ -59,22 +49,38 @@ def varied_images(
         items: of which sets the images are.
         squares_N3SS: uint8 images.
         side_px: of what is shown; None for that of the squares.
-        guide: its maps are varied as the images are.
     """
 
     def show(chosen: Sequence[tuple[int, random.Random]]) -> Shown:
-        pixels, guides = [], []
-        for i, rng in chosen:
-            varied = drawn_variation(items[i].set_name, rng)
-            pixels.append(augment(squares_N3SS[i][None], varied, side_px))
-            if guide is not None:
-                guides.append(placed(guide.maps_NCSS[i][None].float(), varied, guide.grid))
-        return Shown(
-            pixels_BCSS=torch.cat(pixels),
-            guide_BPC=torch.cat(guides).flatten(2).transpose(1, 2) if guides else None,
-        )
+        pixels = [
+            augment(squares_N3SS[i][None], drawn_variation(items[i].set_name, rng), side_px)
+            for i, rng in chosen
+        ]
+        return Shown(pixels_BCSS=torch.cat(pixels))
 
     return show
+
+
+def taught(show: Show, teacher: Teacher, grid: int) -> Show:
+    """Show images with what a teacher makes of the same pixels.
+
+    Args:
+        show: images.
+        teacher: is asked, and learns nothing.
+        grid: patches along a side of the tower that is taught.
+    """
+
+    def show_taught(chosen: Sequence[tuple[int, random.Random]]) -> Shown:
+        shown = show(chosen)
+        assert shown.pixels_BCSS is not None
+        with torch.no_grad():
+            maps, scores_BK = teacher(shown.pixels_BCSS)
+            fitting = F.interpolate(maps, size=(grid, grid), mode="bilinear", align_corners=False)
+        return replace(
+            shown, guide_BPC=fitting.flatten(2).transpose(1, 2).contiguous(), taught_BK=scores_BK
+        )
+
+    return show_taught
 
 
 def kept_views(patches_NPD: Tensor, rows: Sequence[Sequence[int]]) -> Show:

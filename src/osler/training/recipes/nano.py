@@ -2,8 +2,8 @@
 
     osler train nano --data DIR --out DIR
 
-    teacher   what a network of everyday images sees in each image (needs the extra `nano`)
-    encoder   images of 128 px and captions: sigmoid loss, labels and the teacher's maps beside it
+    teacher   a network of everyday images learns the labels (needs the extra `nano`)
+    encoder   images of 128 px and captions: sigmoid loss, labels and the teacher beside it
     refine    the same at 224 px
     heads     pooling head and text tower, over a vision tower that rests
     text      the decoder reads

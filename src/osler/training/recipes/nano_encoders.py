@@ -1,4 +1,4 @@
-"""The nano's encoders: images and captions by the sigmoid loss, beside labels and a guide.
+"""The nano's encoders: images and captions by the sigmoid loss, beside labels and a teacher.
 
 encoder   images of 128 px: a third of the patches, a third of the time
 refine    the same at 224 px, the positions resampled
@@ -27,9 +27,9 @@ from osler.training.loop import LoopConfig, train
 from osler.training.recipes.encoder import caption_tokenizer
 from osler.training.recipes.job import Job, in_own_memory, part, save_result
 from osler.training.recipes.nano_images import decoded, nano_images
-from osler.training.recipes.nano_teacher import maps_of
+from osler.training.recipes.nano_teacher import teacher_of
 from osler.training.resolution import at_resolution
-from osler.training.shown import Guide, Show, kept_views, varied_images
+from osler.training.shown import Show, kept_views, taught, varied_images
 from osler.training.streams.batches import Ahead
 from osler.training.streams.shards import find_shards
 
@@ -58,7 +58,7 @@ def encoder(job: Job, out: Path) -> None:
     """From random weights, on small images."""
     items = nano_images(job.data, "train")
     model = untrained(job, decoded(job, items, "train", _STORED_PX))
-    learn(job, model, items, guided(job, model, items), ENCODER, out)
+    learn(job, model, items, shown_taught(job, model, items), ENCODER, out)
     grown = at_resolution(model, medsiglip_nano().vision_config.image_size)
     save_result(grown, out / "model", like=locate("nano", "medsiglip"))
 
@@ -78,7 +78,7 @@ def refine(job: Job, out: Path) -> None:
     """At the size that it will see."""
     model = in_own_memory(load_medsiglip(job.out / "encoder" / "model"))
     items = nano_images(job.data, "train")
-    learn(job, model, items, guided(job, model, items), REFINE, out)
+    learn(job, model, items, shown_taught(job, model, items), REFINE, out)
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
@@ -122,12 +122,12 @@ def features(
     return patches_NPD, rows
 
 
-def guided(job: Job, model: MedSiglip, items: Sequence[PackedImage]) -> Show:
-    """Training images as the tower is shown them, with what the run's teacher sees in them."""
+def shown_taught(job: Job, model: MedSiglip, items: Sequence[PackedImage]) -> Show:
+    """Training images as the tower is shown them, with what the run's teacher makes of them."""
     sizes = model.config.vision_config
     squares = decoded(job, list(items), "train", stored_px(model))
-    guide = Guide(maps_NCSS=maps_of(job, items), grid=sizes.grid)
-    return varied_images(items, squares, sizes.image_size, guide)
+    show = varied_images(items, squares, sizes.image_size)
+    return taught(show, teacher_of(job), sizes.grid)
 
 
 def stored_px(model: MedSiglip) -> int:
@@ -145,7 +145,7 @@ def learn(
     *,
     pair_weight: float = 1.0,
     choice_weight: float = 1.0,
-    guide_weight: float = 1.0,
+    teacher_weight: float = 1.0,
 ) -> None:
     """Train encoders in place.
 
@@ -158,7 +158,7 @@ def learn(
         out: folder of the run.
         pair_weight: see `LessonTask`.
         choice_weight: likewise.
-        guide_weight: likewise, where `show` brings a guide.
+        teacher_weight: likewise, where `show` brings a teacher.
     """
     config = job.loop(loop)
     # Whitened patches rest: their gradient alone, a convolution's, would take a third of the time.
@@ -176,7 +176,7 @@ def learn(
     )
     torch.manual_seed(config.seed)
     resting = not any(p.requires_grad for p in model.vision_model.parameters())
-    follows = MAP_CHANNELS if guide_weight and not resting else 0
+    follows = MAP_CHANNELS if teacher_weight and not resting else 0
     learner = WithClasses(model, len(lessons.classes), follows)
     held_back = nano_images(job.data, "val")
     held_back_squares = decoded(job, held_back, "val", stored_px(model))
@@ -189,7 +189,7 @@ def learn(
         Ahead(batches),
         pair_weight=pair_weight,
         choice_weight=choice_weight,
-        guide_weight=guide_weight,
+        teacher_weight=teacher_weight,
         evaluate=evaluate,
     )
     about = job.about(f"nano: {out.name}", find_shards(part(job.data, "images")))

