@@ -57,7 +57,7 @@ def to_model_range(squares_B3SS: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """How each of some images is varied; the same for all that lies in the places of its pixels.
+    """How each of some images is varied.
 
     Attributes:
         matrix_B23: places of the result, -1 to 1, to places of the image.
@@ -101,34 +101,23 @@ def variation(sets: Sequence[str], generator: torch.Generator) -> Variation:
     return Variation(matrix_B23=matrix_B23, gain_B=uniform(0.8, 1.2), contrast_B=uniform(0.8, 1.2))
 
 
-def placed(maps_BCSS: Tensor, varied: Variation, side_px: int) -> Tensor:
-    """What lies in the places of images, moved as these are.
-
-    Args:
-        maps_BCSS: float32; pixels, or a network's maps of them.
-        varied: how.
-        side_px: of the result. Not less than half of what was given, since nothing is averaged.
-
-    Returns:
-        (B, C, side_px, side_px); what is shifted in is 0.
-    """
-    count = len(maps_BCSS)
-    places_B2SS = (varied.matrix_B23 @ _places(side_px)).view(count, 2, side_px, side_px)
-    return F.grid_sample(maps_BCSS, places_B2SS.permute(0, 2, 3, 1), align_corners=False)
-
-
 def augment(squares_B3SS: Tensor, varied: Variation, side_px: int | None = None) -> Tensor:
     """Vary images.
 
     Args:
         squares_B3SS: uint8.
         varied: how.
-        side_px: of the result; None for that of the squares. See `placed`.
+        side_px: of the result; None for that of the squares. Not less than half of that, since
+            nothing is averaged.
 
     Returns:
         float32 (B, 3, side_px, side_px), -1 to 1; what is shifted in is black, like the padding.
     """
-    pixels = placed(squares_B3SS.float(), varied, side_px or squares_B3SS.shape[-1])
+    count, side_px = len(squares_B3SS), side_px or squares_B3SS.shape[-1]
+    places_B2SS = (varied.matrix_B23 @ _places(side_px)).view(count, 2, side_px, side_px)
+    pixels = F.grid_sample(
+        squares_B3SS.float(), places_B2SS.permute(0, 2, 3, 1), align_corners=False
+    )
     mean = squares_B3SS[:, :, ::8, ::8].float().mean(dim=(1, 2, 3))
     gain, contrast = varied.gain_B, varied.contrast_B
     slope, base = gain * contrast / 127.5, gain * (1.0 - contrast) * mean / 127.5

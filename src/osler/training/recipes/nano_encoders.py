@@ -34,7 +34,7 @@ from osler.training.streams.batches import Ahead
 from osler.training.streams.shards import find_shards
 
 ENCODER = LoopConfig(
-    steps=3200,
+    steps=2600,
     optimizer="muon",
     learning_rate=8e-4,
     warmup_steps=100,
@@ -43,7 +43,7 @@ ENCODER = LoopConfig(
     bf16=True,
     compile=True,
 )
-REFINE = replace(ENCODER, steps=500, learning_rate=3e-4, warmup_steps=50, seed=1)
+REFINE = replace(ENCODER, steps=300, learning_rate=3e-4, warmup_steps=50, seed=1)
 HEADS = replace(ENCODER, steps=1000, learning_rate=3e-4)
 
 _IMAGES, _TEXTS = 64, 48
