@@ -219,3 +219,17 @@ def test_a_tower_follows_its_teacher() -> None:
     softened = [F.softmax(s / 2.0, dim=1) for s in (scores, -scores)]
     wanted = (softened[0] * (softened[0] / softened[1]).log()).sum(dim=1).mean() * 4.0
     torch.testing.assert_close(taught_loss(-scores, scores), wanted)
+
+
+def test_helpers_go_on_as_far_as_they_are_wanted(tmp_path: Path) -> None:
+    first, follows = (WithClasses(tiny_encoders(), 3, guide_channels=5) for _ in range(2))
+    rests = WithClasses(tiny_encoders(), 3)
+    first.save_helpers(tmp_path / "helpers.safetensors")
+    for model in (follows, rests):
+        tower = {n: t.clone() for n, t in model.encoders.state_dict().items()}
+        model.load_helpers(tmp_path / "helpers.safetensors")
+        torch.testing.assert_close(model.classifier.weight, first.classifier.weight)
+        assert all(torch.equal(t, tower[n]) for n, t in model.encoders.state_dict().items())
+    assert first.follower is not None
+    assert follows.follower is not None
+    torch.testing.assert_close(follows.follower.weight, first.follower.weight)

@@ -14,10 +14,12 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from osler.evaluation.naming import findings, study_path
@@ -211,6 +213,18 @@ class WithClasses(nn.Module):
         patches_BPD = see(self.encoders, Shown(pixels_BCSS=pixels_BCSS))
         scores: Tensor = self.classifier(self.encoders.vision_head(patches_BPD).float())
         return scores
+
+    def save_helpers(self, path: Path) -> None:
+        """Write what is thrown away in the end, so that a later phase may go on with it."""
+        save_file(
+            {n: t for n, t in self.state_dict().items() if not n.startswith("encoders.")}, path
+        )
+
+    def load_helpers(self, path: Path) -> None:
+        """Go on with helpers that were saved, as far as this has any."""
+        own = self.state_dict()
+        known = {n: t for n, t in load_file(path).items() if n in own}
+        self.load_state_dict(known, strict=False)
 
 
 class LessonTask:

@@ -43,10 +43,12 @@ ENCODER = LoopConfig(
     bf16=True,
     compile=True,
 )
-REFINE = replace(ENCODER, steps=300, learning_rate=3e-4, warmup_steps=50, seed=1)
+REFINE = replace(ENCODER, steps=450, learning_rate=5e-4, warmup_steps=50, seed=1)
 HEADS = replace(ENCODER, steps=1000, learning_rate=3e-4)
 
 _IMAGES, _TEXTS = 64, 48
+# What the classifier and the follower of a phase are left in.
+_HELPERS = "helpers.safetensors"
 # What the tower sees first, and what that is cut out of.
 _SMALL_PX, _STORED_PX = 128, 160
 # Images of sets with fewer than so many are stored in so many views more.
@@ -78,7 +80,7 @@ def refine(job: Job, out: Path) -> None:
     """At the size that it will see."""
     model = in_own_memory(load_medsiglip(job.out / "encoder" / "model"))
     items = nano_images(job.data, "train")
-    learn(job, model, items, shown_taught(job, model, items), REFINE, out)
+    learn(job, model, items, shown_taught(job, model, items), REFINE, out, after="encoder")
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
@@ -88,7 +90,7 @@ def heads(job: Job, out: Path) -> None:
     model.vision_model.requires_grad_(False)
     items = nano_images(job.data, "train")
     show = kept_views(*features(job, items, model))
-    learn(job, model, items, show, HEADS, out, choice_weight=3.0)
+    learn(job, model, items, show, HEADS, out, after="refine", choice_weight=3.0)
     save_result(model, out / "model", like=locate("nano", "medsiglip"))
 
 
@@ -143,6 +145,7 @@ def learn(
     loop: LoopConfig,
     out: Path,
     *,
+    after: str | None = None,
     pair_weight: float = 1.0,
     choice_weight: float = 1.0,
     teacher_weight: float = 1.0,
@@ -156,6 +159,7 @@ def learn(
         show: these, as the model is shown them.
         loop: how.
         out: folder of the run.
+        after: the phase before, whose helpers go on; None for helpers that know nothing.
         pair_weight: see `LessonTask`.
         choice_weight: likewise.
         teacher_weight: likewise, where `show` brings a teacher.
@@ -178,6 +182,8 @@ def learn(
     resting = not any(p.requires_grad for p in model.vision_model.parameters())
     follows = MAP_CHANNELS if teacher_weight and not resting else 0
     learner = WithClasses(model, len(lessons.classes), follows)
+    if after is not None:
+        learner.load_helpers(job.out / after / _HELPERS)
     held_back = nano_images(job.data, "val")
     held_back_squares = decoded(job, held_back, "val", stored_px(model))
 
@@ -194,3 +200,5 @@ def learn(
     )
     about = job.about(f"nano: {out.name}", find_shards(part(job.data, "images")))
     train(task, config, out, resume=job.resume, about=about)
+    if job.ranks.rank == 0:
+        learner.save_helpers(out / _HELPERS)
