@@ -269,7 +269,7 @@ def medgemma_nano() -> MedGemmaConfig:
 
 
 def medsiglip_nano() -> MedSiglipConfig:
-    """The demonstration encoder that ships in `weights/`; its vision tower is like the decoder's."""
+    """The demonstration encoder that ships in `weights/`; its tower is like the decoder's."""
     text = SiglipTextConfig(
         hidden_size=192,
         intermediate_size=768,
