@@ -27,12 +27,12 @@ from osler.training.vision_teacher import (
     untrained_teacher,
 )
 
-TEACHER = LoopConfig(steps=700, learning_rate=5e-4, warmup_steps=50, weight_decay=0.05)
+TEACHER = LoopConfig(steps=600, learning_rate=5e-4, warmup_steps=50, weight_decay=0.05)
 
 _IMAGES = 64
 _FILE = "model.safetensors"
 # By so many of the images its maps are standardised.
-_TYPICAL = 1024
+_TYPICAL = 256
 
 
 def teacher(job: Job, out: Path) -> None:
